@@ -1,0 +1,1 @@
+"""Peers side by side, measured the same way."""

@@ -1,0 +1,1 @@
+"""Corpora coming in: fetched, checked, tabulated, folded. Never imports torch."""

@@ -1,0 +1,1 @@
+"""The core: what training and serving must agree on. Never imports torch."""

@@ -1,0 +1,116 @@
+"""From a model's raw unit score to the grade that is answered, per prompt, with an interval.
+
+Fitted on dev essays by `training.calibrate`; applied here, the same in evaluation and in serving. Three steps:
+stretch (regression pulls scores to the mean: undo it), clip to [0, 1], round to the prompt's grades.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+from essays.errors import UnknownPrompt
+from essays.params import Section
+from essays.prompts import Prompt
+from essays.scores import ScoreRange
+
+# Intervals end on grades; a bound that misses a grade by rounding error still includes it.
+_EDGE = 1e-9
+
+
+class Band(Section):
+    """Half-widths of the interval for stretched unit scores up to `up_to` (Mondrian conformal: Vovk et al., 2003)."""
+
+    up_to: float
+    """Upper end of the band, in unit scores; the last band's is 1."""
+    half_width: float = Field(ge=0)
+    """Quantile of |human - stretched| on the dev essays of this band, in unit scores."""
+
+
+class PromptCalibration(Section):
+    """How one model's raw unit scores become grades on one prompt."""
+
+    prompt_id: str
+    centre: float
+    """The raw unit score that the stretch leaves in place: the mean of raw dev scores."""
+    offset: float
+    """Added after the stretch: the humans' dev mean minus `centre`."""
+    stretch: float = Field(gt=0)
+    """Factor around the centre; above 1 it widens what regression narrowed."""
+    bands: tuple[Band, ...] = Field(min_length=1)
+    """Ascending by `up_to`."""
+
+
+class Grade(Section):
+    """What is answered for one essay."""
+
+    score: float
+    """On the prompt's scale, one of its grades."""
+    unit_score: float
+    """Stretched and clipped to [0, 1], not rounded."""
+    interval: tuple[float, float]
+    """The lowest and highest grade inside the conformal interval; always holds `score`."""
+
+
+class Calibration(Section):
+    """One model's calibration over all its prompts."""
+
+    coverage: float = Field(gt=0, lt=1)
+    """Share of human scores that the intervals are meant to hold."""
+    prompts: tuple[PromptCalibration, ...]
+
+    def of(self, prompt_id: str) -> PromptCalibration:
+        """The part for this prompt. Raises UnknownPrompt."""
+        for part in self.prompts:
+            if part.prompt_id == prompt_id:
+                return part
+        known = ", ".join(part.prompt_id for part in self.prompts)
+        raise UnknownPrompt(f"no calibration for prompt {prompt_id!r:.80}; known: {known}", field="prompt_id")
+
+    def unit_scores(self, prompt_id: str, raw_unit_scores: ArrayLike) -> NDArray[np.float64]:
+        """Stretched and clipped unit scores, of the shape given."""
+        return stretched(self.of(prompt_id), raw_unit_scores)
+
+    def grade(self, prompt: Prompt, raw_unit_score: float) -> Grade:
+        """The grade of one essay, from a model's raw unit score."""
+        part = self.of(prompt.prompt_id)
+        unit_score = float(stretched(part, raw_unit_score))
+        score = float(prompt.score_range.round(prompt.score_range.from_unit(unit_score)))
+        return Grade(
+            score=score, unit_score=unit_score, interval=_interval(part.bands, unit_score, score, prompt.score_range)
+        )
+
+
+def stretched(part: PromptCalibration, raw_unit_scores: ArrayLike) -> NDArray[np.float64]:
+    """Raw unit scores moved away from the centre, then clipped to [0, 1]."""
+    raw = np.asarray(raw_unit_scores, dtype=np.float64)
+    return np.clip(part.centre + part.offset + part.stretch * (raw - part.centre), 0.0, 1.0)
+
+
+def half_width(bands: Sequence[Band], unit_score: float) -> float:
+    """The interval's half-width at this stretched unit score."""
+    return next((band.half_width for band in bands if unit_score <= band.up_to), bands[-1].half_width)
+
+
+def read_calibration(path: Path) -> Calibration:
+    """A calibration as `write_calibration` left it."""
+    return Calibration.model_validate_json(path.read_bytes())
+
+
+def write_calibration(calibration: Calibration, path: Path) -> None:
+    """The same bytes for the same calibration."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(calibration.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _interval(bands: Sequence[Band], unit_score: float, score: float, score_range: ScoreRange) -> tuple[float, float]:
+    width = half_width(bands, unit_score)
+    low, high = score_range.from_unit([unit_score - width, unit_score + width])
+    first = math.ceil((low - score_range.low) / score_range.step - _EDGE)
+    last = math.floor((high - score_range.low) / score_range.step + _EDGE)
+    grades = score_range.grades()
+    first, last = max(first, 0), min(last, score_range.num_grades - 1)
+    return min(score, float(grades[min(first, len(grades) - 1)])), max(score, float(grades[max(last, 0)]))

@@ -1,0 +1,165 @@
+"""The list inside a bundle: what the model is, what it expects, and the digest of every file.
+
+Schema 1. A manifest only gains optional fields; anything else is a new schema version, which older code refuses.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from essays.encoding import Encoding
+from essays.errors import InvalidManifest
+from essays.params import Section
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+CALIBRATION_FILE = "calibration.json"
+GOLDEN_FILE = "golden.json"
+CARD_FILE = "card.md"
+GRAPH_FILE = "model.onnx"
+
+
+class FileEntry(Section):
+    """A file of the bundle."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(ge=0)
+
+
+class TensorSpec(Section):
+    """An input or output of the graph."""
+
+    name: str
+    dtype: Literal["int64", "float32"]
+    shape: tuple[int | str, ...]
+    """Numbers are fixed, names are free."""
+
+
+class Graph(Section):
+    """One ONNX file, at one precision."""
+
+    file: str
+    precision: Literal["fp32", "bf16", "int8"]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Member(Section):
+    """A model whose scores an ensemble mixes."""
+
+    name: str
+    version: str
+    """The exact version that the weights were fitted for."""
+    weights: dict[str, float]
+    """By prompt id; non-negative, and over all members they sum to 1 for each prompt."""
+
+
+class PromptMetrics(Section):
+    """How well the model agreed with people on held-out essays of one prompt."""
+
+    prompt_id: str
+    num_essays: int
+    qwk: float
+    qwk_interval: tuple[float, float]
+    """95 % bootstrap interval."""
+    human_qwk: float | None = None
+    """Rater 1 with rater 2 on the same corpus, where single ratings exist."""
+
+
+class CorpusSource(Section):
+    """Where training essays came from, and on what terms."""
+
+    name: str
+    licence: str
+
+
+class Manifest(Section):
+    """Everything that serving must know before it opens another file."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")
+    version: str = Field(pattern=r"^[0-9a-f]{12}$")
+    """The first 12 digits of the content's digest (`content_version`)."""
+    kind: Literal["lexical", "lstm", "encoder", "decoder", "ensemble"]
+    prompt_ids: tuple[str, ...] = Field(min_length=1)
+    """In the order of the graph's `prompt_index`."""
+    encoding: Encoding | None = None
+    """None for an ensemble, which sees no text."""
+    graphs: tuple[Graph, ...] = ()
+    members: tuple[Member, ...] = ()
+    metrics: tuple[PromptMetrics, ...]
+    corpora: tuple[CorpusSource, ...]
+    git_commit: str
+    """The commit that the pipeline ran at; ends in `-dirty` when files differed from it."""
+    pipeline_digest: str
+    """sha256 of the entries of dvc.lock that led to this model."""
+    files: dict[str, FileEntry]
+    """Every file of the bundle but the manifest itself, by name."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Manifest":
+        if self.kind == "ensemble":
+            if not self.members or self.graphs or self.encoding is not None:
+                raise ValueError("an ensemble has members, and neither graphs nor an encoding")
+        elif not self.graphs or self.encoding is None or self.members:
+            raise ValueError("a model has graphs and an encoding, and no members")
+        listed = [graph.file for graph in self.graphs] + [CALIBRATION_FILE, GOLDEN_FILE]
+        if missing := [file for file in listed if file not in self.files]:
+            raise ValueError(f"files that the manifest names but does not list: {', '.join(missing)}")
+        return self
+
+
+class GoldenEssay(Section):
+    """An essay that we wrote, and what the model gave it at publication; warm-up asks again."""
+
+    text: str
+    prompt_id: str
+    raw_unit_score: float
+    """Before calibration; compared within `GOLDEN_TOLERANCE`."""
+    score: float
+    """The grade."""
+
+
+class Golden(Section):
+    """The golden essays of a bundle."""
+
+    essays: tuple[GoldenEssay, ...] = Field(min_length=1)
+
+
+GOLDEN_TOLERANCE = 1e-3
+"""Largest gap of raw unit scores between two runtimes or machines that still counts as the same model."""
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in this file. Raises InvalidManifest, naming the file and every fault."""
+    try:
+        return parse_manifest(path.read_bytes(), str(path))
+    except FileNotFoundError as error:
+        raise InvalidManifest(f"{path}: missing; the bundle is incomplete, publish it again") from error
+
+
+def parse_manifest(raw: bytes, source: str) -> Manifest:
+    """A manifest from its bytes; `source` only names it in the error."""
+    try:
+        return Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:5])
+        raise InvalidManifest(f"{source}: not a manifest of schema {SCHEMA_VERSION}: {faults}") from error
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """The same bytes for the same manifest."""
+    path.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def describe_file(path: Path) -> FileEntry:
+    """Digest and size of a file."""
+    with path.open("rb") as file:
+        return FileEntry(sha256=hashlib.file_digest(file, "sha256").hexdigest(), size_bytes=path.stat().st_size)
+
+
+def content_version(manifest: Manifest) -> str:
+    """The version that a manifest's content asks for: 12 hex digits over all but the version itself."""
+    return hashlib.sha256(manifest.model_dump_json(exclude={"version"}).encode()).hexdigest()[:12]

@@ -1,0 +1,56 @@
+"""Essay text before anything reads it: one normal form for training and serving.
+
+Leaves scoring rules to `gate`, and what models see to `encoding`.
+"""
+
+import re
+import unicodedata
+
+from essays.errors import MalformedText
+
+# Control and format characters carry no writing; newline and tab do. U+200D joins emoji and goes with the rest.
+_INVISIBLE = re.compile(
+    r"[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]"
+)
+_WORD = re.compile(r"@?\w+(?:['’]\w+)*")
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]*\s+|\n+")
+_MOJIBAKE = re.compile(r"[âÃÂ][\u0080-\u00ff\u0152-\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u2122]{1,2}")
+
+
+def normalize_text(text: str) -> str:
+    """The text in NFC, with `\\n` line ends and without invisible characters. Raises MalformedText on lone surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise MalformedText(
+            f"the essay holds a lone surrogate at character {error.start}, which is no Unicode text",
+            field="essay",
+            hint="send the essay as valid UTF-8",
+        ) from None  # the chained error would carry the essay
+    unix = text.replace("\r\n", "\n").replace("\r", "\n")
+    return unicodedata.normalize("NFC", _INVISIBLE.sub("", unix)).strip()
+
+
+def repair_encoding(text: str) -> str:
+    """The text with UTF-8 that was once read as cp1252 turned back, run by run; other text is left alone.
+
+    A whole-text round trip fails on essays that hold both kinds, so each suspicious run is tried by itself.
+    """
+    return _MOJIBAKE.sub(_repair_run, text)
+
+
+def words(text: str) -> list[str]:
+    """Words in order, with inner apostrophes, and tokens such as `@CAPS1` whole."""
+    return _WORD.findall(text)
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences by closing punctuation or line ends; never empty strings."""
+    return [part.strip() for part in _SENTENCE_END.split(text) if part and part.strip()]
+
+
+def _repair_run(match: re.Match[str]) -> str:
+    try:
+        return match.group().encode("cp1252").decode("utf-8")
+    except UnicodeError:
+        return match.group()

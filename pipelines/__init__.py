@@ -1,0 +1,1 @@
+"""One thin command for each stage of dvc.yaml."""

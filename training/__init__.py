@@ -1,0 +1,1 @@
+"""Models, and how they learn and are measured. torch lives here."""

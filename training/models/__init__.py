@@ -1,0 +1,1 @@
+"""The models: pure modules from ids to a unit score."""
