@@ -37,7 +37,7 @@ class ScoreRange(Section):
 
     def grades(self) -> NDArray[np.float64]:
         """Every score, ascending, (num_grades,)."""
-        return self.low + self.step * np.arange(self.num_grades)
+        return np.asarray(self.low + self.step * np.arange(self.num_grades), dtype=np.float64)
 
     def to_unit(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Scores on this scale as unit scores; no check and no rounding, so a mean of raters may pass through."""
