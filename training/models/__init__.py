@@ -1,1 +1,15 @@
-"""The models: pure modules from ids to a unit score."""
+"""The models: pure modules from ids to a unit score. They know neither Lightning nor the corpus."""
+
+from training.models.folder import LoadedModel, build_module, load_model, save_model
+from training.models.spec import EncoderShape, LexicalShape, LstmShape, ModelSpec
+
+__all__ = [
+    "EncoderShape",
+    "LexicalShape",
+    "LoadedModel",
+    "LstmShape",
+    "ModelSpec",
+    "build_module",
+    "load_model",
+    "save_model",
+]

@@ -1,0 +1,52 @@
+"""A transformer encoder that reads an essay whole: CLS and mean pooling, a vector and a linear head per prompt.
+
+Any encoder of `transformers` serves as the backbone; `training.backbones` finds its weights, this module only its form.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig
+
+from training.models.parts import PromptHeads, TargetScale, masked_mean
+from training.models.spec import EncoderShape
+
+
+class EncoderScorer(nn.Module):
+    """Reads token ids and scores the first state and the mean state."""
+
+    def __init__(self, num_prompts: int, shape: EncoderShape) -> None:
+        super().__init__()
+        config = backbone_config(shape.backbone)
+        self.backbone = AutoModel.from_config(config, dtype=torch.float32)
+        # BERT's pooler belongs to next-sentence prediction; sentence encoders ship it untrained.
+        if getattr(self.backbone, "pooler", None) is not None:
+            self.backbone.pooler = None
+        # Zero: learning starts from the encoder as it came.
+        self.prompt_vectors = nn.Parameter(torch.zeros(num_prompts, config.hidden_size))
+        self.heads = PromptHeads(num_prompts, 2 * config.hidden_size)
+        self.target = TargetScale(num_prompts)
+
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
+        """What the heads see: the first token's state and the mean of all, (B, 2H)."""
+        words = self.backbone.get_input_embeddings()(input_ids)  # (B, T, H)
+        first = words[:, :1] + self.prompt_vectors[prompt_index].unsqueeze(1)  # (B, 1, H)
+        words = torch.cat([first, words[:, 1:]], dim=1)
+        states = self.backbone(inputs_embeds=words, attention_mask=attention_mask).last_hidden_state  # (B, T, H)
+        return torch.cat([states[:, 0], masked_mean(states, attention_mask)], dim=-1)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
+        """`raw_unit_score` (B,) from ids and mask (B, T) and prompt (B,)."""
+        pooled = self.pooled(input_ids, attention_mask, prompt_index).float()
+        return self.target(self.heads(pooled, prompt_index), prompt_index)
+
+
+def backbone_config(written: dict[str, Any]) -> PretrainedConfig:
+    """The backbone's configuration with dropout off: regression learns better without, and faster."""
+    settings = {key: value for key, value in written.items() if key != "model_type"}
+    config = AutoConfig.for_model(written["model_type"], **settings)
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
+    return config

@@ -1,0 +1,44 @@
+"""The floor that every other model must beat: a linear model of hashed character n-grams and surface features.
+
+With presence of n-grams divided by the root of their number, the weights are those of the string kernel's ridge
+regression (Cozma et al., 2018), written out over hash buckets so that serving needs no train essays.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from essays.features import NUM_FEATURES
+from training.models.parts import TargetScale
+
+
+class LexicalScorer(nn.Module):
+    """Looks up a weight per n-gram and adds weighted surface features."""
+
+    ngram_weights: Tensor
+    bucket_weights: Tensor
+    feature_weights: Tensor
+    feature_mean: Tensor
+    feature_deviation: Tensor
+    bias: Tensor
+
+    def __init__(self, num_prompts: int, num_buckets: int) -> None:
+        super().__init__()
+        # Buffers, not parameters: solved in closed form (`training.lexical`), never by a gradient.
+        self.num_prompts = num_prompts
+        self.register_buffer("ngram_weights", torch.zeros((num_buckets + 1) * num_prompts))
+        self.register_buffer("bucket_weights", torch.zeros(num_buckets + 1))
+        self.register_buffer("feature_weights", torch.zeros(num_prompts, NUM_FEATURES))
+        self.register_buffer("feature_mean", torch.zeros(NUM_FEATURES))
+        self.register_buffer("feature_deviation", torch.ones(NUM_FEATURES))
+        self.register_buffer("bias", torch.zeros(num_prompts))
+        self.target = TargetScale(num_prompts)
+
+    def forward(self, ngram_ids: Tensor, features: Tensor, prompt_index: Tensor) -> Tensor:
+        """`raw_unit_score` (B,) from ids (B, T), features (B, F) and prompt (B,)."""
+        # One flat table, a row of prompts for each bucket; row 0, the padding, is all zeros.
+        places = ngram_ids * self.num_prompts + prompt_index.unsqueeze(1)  # (B, T)
+        weighted = self.ngram_weights[places].sum(dim=1)  # (B,)
+        length = self.bucket_weights[ngram_ids].sum(dim=1).clamp(min=1e-6).sqrt()  # (B,)
+        standard = (features - self.feature_mean) / self.feature_deviation  # (B, F)
+        from_features = (standard * self.feature_weights[prompt_index]).sum(dim=1)
+        return self.target(weighted / length + from_features + self.bias[prompt_index], prompt_index)

@@ -1,0 +1,58 @@
+"""A small recurrent reader: static word vectors, an LSTM in each direction, attention pooling.
+
+No packed sequences: they do not export with a free batch. Padding stands at the end, so the forward LSTM never meets
+it before a real word; the backward one reads each row reversed within its own length. Attention masks the rest.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from training.models.parts import PromptHeads, TargetScale
+from training.models.spec import LstmShape
+
+
+class LstmScorer(nn.Module):
+    """Reads word ids both ways and weighs what it read."""
+
+    def __init__(self, num_prompts: int, shape: LstmShape) -> None:
+        super().__init__()
+        pooled_size = 2 * shape.hidden_size
+        self.word_vectors = nn.Embedding(shape.num_words, shape.word_size)
+        self.prompt_vectors = nn.Embedding(num_prompts, shape.prompt_size)
+        self.forward_lstm = nn.LSTM(shape.word_size, shape.hidden_size, batch_first=True)
+        self.backward_lstm = nn.LSTM(shape.word_size, shape.hidden_size, batch_first=True)
+        self.attention = nn.Sequential(
+            nn.Linear(pooled_size, shape.hidden_size), nn.Tanh(), nn.Linear(shape.hidden_size, 1)
+        )
+        self.dropout = nn.Dropout(shape.dropout)
+        self.heads = PromptHeads(num_prompts, pooled_size + shape.prompt_size)
+        self.target = TargetScale(num_prompts)
+
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
+        """What the heads see: the weighed states and the prompt's vector, (B, 2H + P)."""
+        words = self.dropout(self.word_vectors(input_ids))  # (B, T, E)
+        backwards = _reversing_places(attention_mask)
+        ahead, _ = self.forward_lstm(words)  # (B, T, H)
+        behind, _ = self.backward_lstm(_take(words, backwards))
+        states = torch.cat([ahead, _take(behind, backwards)], dim=-1)  # (B, T, 2H)
+        scores = self.attention(states).squeeze(-1).masked_fill(attention_mask == 0, -1e9)  # (B, T)
+        weights = torch.softmax(scores, dim=1).unsqueeze(-1)
+        summary = self.dropout((states * weights).sum(dim=1))  # (B, 2H)
+        return torch.cat([summary, self.prompt_vectors(prompt_index)], dim=-1)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
+        """`raw_unit_score` (B,) from ids and mask (B, T) and prompt (B,)."""
+        pooled = self.pooled(input_ids, attention_mask, prompt_index)
+        return self.target(self.heads(pooled, prompt_index), prompt_index)
+
+
+def _reversing_places(attention_mask: Tensor) -> Tensor:
+    """For each place the one to read there so that the real words come reversed and padding stays put, (B, T)."""
+    places = torch.ones_like(attention_mask).cumsum(dim=1) - 1
+    lengths = attention_mask.sum(dim=1, keepdim=True)
+    return torch.where(places < lengths, lengths - 1 - places, places)
+
+
+def _take(states: Tensor, places: Tensor) -> Tensor:
+    """States (B, T, H) in the order of `places` (B, T)."""
+    return states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
