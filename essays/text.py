@@ -14,7 +14,14 @@ _INVISIBLE = re.compile(
 )
 _WORD = re.compile(r"@?\w+(?:['’]\w+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]*\s+|\n+")
-_MOJIBAKE = re.compile(r"[âÃÂ][\u0080-\u00ff\u0152-\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u2122]{1,2}")
+# How each byte from 0x80 shows when UTF-8 is read as cp1252; the five that cp1252 leaves undefined, or a latin-1 reader,
+# give control characters of the same number.
+_BYTE_OF = {chr(byte): byte for byte in range(0x80, 0x100)} | {
+    character: byte for byte in range(0x80, 0x100) if (character := bytes([byte]).decode("cp1252", "ignore"))
+}
+_CONTINUATION = "[" + "".join(character for character, byte in _BYTE_OF.items() if byte < 0xC0) + "]"
+# Two bytes (accents, signs), three (typographic quotes, dashes), four (emoji): only the lead bytes that English meets.
+_TWICE_ENCODED = re.compile(f"[ÂÃ]{_CONTINUATION}|â{_CONTINUATION}{{2}}|ð{_CONTINUATION}{{3}}")
 
 
 def normalize_text(text: str) -> str:
@@ -34,9 +41,12 @@ def normalize_text(text: str) -> str:
 def repair_encoding(text: str) -> str:
     """The text with UTF-8 that was once read as cp1252 turned back, run by run; other text is left alone.
 
-    A whole-text round trip fails on essays that hold both kinds, so each suspicious run is tried by itself.
+    A whole-text round trip fails on essays that hold both kinds, so each suspicious run is tried by itself, again
+    while that helps: some text was encoded three times. Accented words are safe, since no vowel is followed by the
+    signs and controls that a run needs. Works before `normalize_text`, which drops the controls.
     """
-    return _MOJIBAKE.sub(_repair_run, text)
+    repaired = _TWICE_ENCODED.sub(_repair_run, text)
+    return text if repaired == text else repair_encoding(repaired)
 
 
 def words(text: str) -> list[str]:
@@ -51,6 +61,6 @@ def sentences(text: str) -> list[str]:
 
 def _repair_run(match: re.Match[str]) -> str:
     try:
-        return match.group().encode("cp1252").decode("utf-8")
-    except UnicodeError:
+        return bytes(_BYTE_OF[character] for character in match.group()).decode("utf-8")
+    except UnicodeDecodeError:
         return match.group()

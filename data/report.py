@@ -1,0 +1,83 @@
+"""What is in the corpora, in numbers: the content of reports/data.json.
+
+Names essays by id where something is wrong with them; never holds a word of an essay.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from data.corpora import CORPORA, CorpusName
+from data.duplicates import near_duplicates
+from data.rows import FAULTS, CorpusRows, Essay, Fault
+from essays.metrics import exact_agreement, quadratic_weighted_kappa
+from essays.prompts import get_prompt
+from essays.scores import ScoreRange
+from essays.text import words
+
+
+def describe_corpus(name: CorpusName, rows: CorpusRows) -> dict[str, Any]:
+    """Counts, scores, agreement of the raters, near-duplicates and faults of one corpus."""
+    by_prompt: dict[str, list[Essay]] = {}
+    for essay in rows.essays:
+        by_prompt.setdefault(essay.prompt_id, []).append(essay)
+    return {
+        "title": CORPORA[name].title,
+        "licence": CORPORA[name].licence,
+        "raw_rows": rows.num_raw_rows,
+        "essays": len(rows.essays),
+        "prompts": {prompt_id: _describe_prompt(prompt_id, essays) for prompt_id, essays in sorted(by_prompt.items())},
+        "near_duplicates": _describe_duplicates(rows.essays),
+        "faults": _describe_faults(rows.faults),
+    }
+
+
+def human_agreement(prompt_id: str, essays: Sequence[Essay]) -> dict[str, Any] | None:
+    """How far rater 1 and rater 2 agree on one prompt; None where single ratings are not published."""
+    rated = [essay.rater_scores for essay in essays if len(essay.rater_scores) > 1]
+    if not rated:
+        return None
+    first, second = ([scores[rater] for scores in rated] for rater in (0, 1))
+    # Raters may score on a scale of their own (half the sum's). Kappa is the same on any range that holds both.
+    seen = ScoreRange(low=min(*first, *second), high=max(*first, *second), step=get_prompt(prompt_id).score_range.step)
+    return {
+        "essays": len(rated),
+        "rater_range": [seen.low, seen.high],
+        "qwk": round(quadratic_weighted_kappa(first, second, seen), 4),
+        "exact": round(exact_agreement(first, second, seen), 4),
+        "within_one_step": round(exact_agreement(first, second, seen, within_steps=1), 4),
+    }
+
+
+def _describe_prompt(prompt_id: str, essays: Sequence[Essay]) -> dict[str, Any]:
+    lengths = [len(words(essay.text)) for essay in essays]
+    score_range = get_prompt(prompt_id).score_range
+    return {
+        "essays": len(essays),
+        "assignments": len({essay.assignment for essay in essays}),
+        "score_range": [score_range.low, score_range.high],
+        "score_step": score_range.step,
+        "score_counts": {f"{score:g}": count for score, count in sorted(Counter(e.score for e in essays).items())},
+        "median_words": median(lengths),
+        "under_20_words": sum(length < 20 for length in lengths),
+        "human_agreement": human_agreement(prompt_id, essays),
+    }
+
+
+def _describe_duplicates(essays: Sequence[Essay]) -> list[dict[str, Any]]:
+    return [
+        {
+            "essay_ids": [essays[pair.first].essay_id, essays[pair.second].essay_id],
+            "jaccard": round(pair.jaccard, 3),
+            "scores": [essays[pair.first].score, essays[pair.second].score],
+        }
+        for pair in near_duplicates([essay.text for essay in essays])
+    ]
+
+
+def _describe_faults(faults: Sequence[Fault]) -> dict[str, Any]:
+    ids: dict[str, list[str]] = {}
+    for fault in faults:
+        ids.setdefault(fault.kind, []).append(fault.essay_id)
+    return {kind: {"what": FAULTS[kind], "essay_ids": ids[kind]} for kind in FAULTS if kind in ids}

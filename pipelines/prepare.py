@@ -1,0 +1,40 @@
+"""Stage `prepare`: raw files into checked tables, and what is in them into reports/data.json."""
+
+import argparse
+import json
+from pathlib import Path
+
+from data.corpora import RAW_FOLDER, CorpusName
+from data.prepare import prepare_corpora
+from data.report import describe_corpus
+from data.tables import AUDIT_FILE, ESSAYS_FILE, audit_table, essays_table, write_table
+from essays import console
+from essays.params import read_params
+
+REPORT_FILE = Path("reports/data.json")
+
+
+def main() -> None:
+    """Prepare what `corpora` in params.yaml names."""
+    argparse.ArgumentParser(
+        prog="python -m pipelines.prepare",
+        description=f"Read the raw files of every corpus in params.yaml's `corpora`, check every row, and write "
+        f"{ESSAYS_FILE}, {AUDIT_FILE} and {REPORT_FILE}.",
+    ).parse_args()
+    corpora = prepare_corpora(read_params("corpora", tuple[CorpusName, ...]), RAW_FOLDER)
+    for name, rows in corpora.items():
+        console.say(f"{name}  {len(rows.essays)} essays of {rows.num_raw_rows} rows, {len(rows.faults)} faults mended")
+    write_table(essays_table(essay for rows in corpora.values() for essay in rows.essays), ESSAYS_FILE)
+    write_table(audit_table(writer for rows in corpora.values() for writer in rows.writers), AUDIT_FILE)
+    _write_report({name: describe_corpus(name, rows) for name, rows in corpora.items()})
+    for path in (ESSAYS_FILE, AUDIT_FILE, REPORT_FILE):
+        console.wrote(path)
+
+
+def _write_report(report: dict[CorpusName, dict]) -> None:
+    REPORT_FILE.parent.mkdir(parents=True, exist_ok=True)
+    REPORT_FILE.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    console.run(main)
