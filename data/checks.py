@@ -1,7 +1,8 @@
-"""What must hold of every essay before any stage reads it: ids, text, prompt, scores."""
+"""What must hold of every row before any stage reads it; each fault is named, and all are named at once."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from data.rows import Essay
 from essays.errors import BadCorpus, BadInput
@@ -10,16 +11,35 @@ from essays.prompts import get_prompt
 _SHOWN = 20
 """Faults that a message lists before it only counts them."""
 
+Raw = TypeVar("Raw")
+Row = TypeVar("Row")
+
+
+def convert_rows(source: str, named_rows: Iterable[tuple[str, Raw]], convert: Callable[[Raw], Row]) -> list[Row]:
+    """Every raw row converted. Raises BadCorpus with the name of each row that `convert` refused by a ValueError."""
+    rows: list[Row] = []
+    faults: list[str] = []
+    for name, raw in named_rows:
+        try:
+            rows.append(convert(raw))
+        except ValueError as error:
+            faults.append(f"{name}: {error}")
+    _require_none(source, faults)
+    return rows
+
 
 def check_essays(essays: Sequence[Essay]) -> None:
     """Pass essays that every later stage may use, or raise BadCorpus with every fault by essay id."""
     faults = [*_repeated_ids(essays), *(fault for essay in essays for fault in _faults_of(essay))]
-    if not essays:
-        faults.append("no essays at all")
-    if faults:
-        more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        listed = "".join(f"\n  {fault}" for fault in faults[:_SHOWN])
-        raise BadCorpus(f"{len(faults)} unusable row{'s' * (len(faults) > 1)}:{listed}{more}")
+    _require_none("essays", faults if essays else ["there are none"])
+
+
+def _require_none(source: str, faults: Sequence[str]) -> None:
+    if not faults:
+        return
+    listed = "".join(f"\n  {fault}" for fault in faults[:_SHOWN])
+    more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    raise BadCorpus(f"{source}: {len(faults)} fault{'s' * (len(faults) > 1)}:{listed}{more}")
 
 
 def _repeated_ids(essays: Iterable[Essay]) -> Iterator[str]:

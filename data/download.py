@@ -19,7 +19,8 @@ KaggleToken = tuple[str, str]
 TIMEOUT_S = 30.0
 """Longest wait for a connection or for the next bytes."""
 NUM_ATTEMPTS = 3
-_CHUNK_BYTES = 1 << 18
+_SPARE_BYTES = 1 << 20
+"""How far a wrong file may run over the expected size before the transfer is given up."""
 
 
 class _InterruptedTransferError(Exception):
@@ -36,7 +37,7 @@ def download(file: CorpusFile, unfinished: Path, token: KaggleToken | None, paus
         try:
             _transfer(file, unfinished, token if file.kaggle else None)
             break
-        except (httpx.TransportError, _InterruptedTransferError) as error:
+        except (httpx.RequestError, _InterruptedTransferError) as error:
             reason = str(error) or type(error).__name__
             if attempt == NUM_ATTEMPTS:
                 raise BadCorpus(f"{file.url}: {reason} (tried {attempt} times)") from error
@@ -57,7 +58,7 @@ def _transfer(file: CorpusFile, unfinished: Path, token: KaggleToken | None) -> 
         httpx.Client(auth=token, follow_redirects=True, timeout=TIMEOUT_S) as client,
         client.stream("GET", file.url, headers=headers) as response,
     ):
-        _require_success(file, response)
+        _require_success(file, response, unfinished)
         resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
         _write(response, unfinished, file, have if resumed else 0)
 
@@ -65,18 +66,21 @@ def _transfer(file: CorpusFile, unfinished: Path, token: KaggleToken | None) -> 
 def _write(response: httpx.Response, unfinished: Path, file: CorpusFile, have: int) -> None:
     progress = Progress(file.path, file.size_bytes // 1000)
     with unfinished.open("ab" if have else "wb") as stream:
-        for chunk in response.iter_bytes(_CHUNK_BYTES):
+        for chunk in response.iter_bytes():
             stream.write(chunk)
             have += len(chunk)
-            if have > file.size_bytes + _CHUNK_BYTES:
+            if have > file.size_bytes + _SPARE_BYTES:
                 raise BadCorpus(f"{file.url}: more than the {file.size_bytes} bytes that were expected")
             progress.update(have // 1000, "kB")
 
 
-def _require_success(file: CorpusFile, response: httpx.Response) -> None:
+def _require_success(file: CorpusFile, response: httpx.Response, unfinished: Path) -> None:
     status = response.status_code
     if response.is_success:
         return
+    if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+        unfinished.unlink()
+        raise _InterruptedTransferError("the server has fewer bytes than an earlier attempt left here")
     if status == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
         raise _InterruptedTransferError(f"the server answered {status}")
     if file.kaggle and status == httpx.codes.UNAUTHORIZED:
@@ -92,8 +96,8 @@ def _unwrap(path: Path, file: CorpusFile) -> None:
     if name.endswith(".zip") or not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
-        if archive.namelist() == [name] and archive.getinfo(name).file_size == file.size_bytes:
-            content = archive.read(name)
-        else:
-            return
+        sizes = {member.filename: member.file_size for member in archive.infolist()}
+        if sizes != {name: file.size_bytes}:
+            return  # some other zip: its digest will say so
+        content = archive.read(name)
     path.write_bytes(content)

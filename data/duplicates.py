@@ -1,7 +1,7 @@
 """Essays that are nearly the same text: found by the word 5-grams that they share.
 
-Exact, not sampled: 15,000 essays take seconds, so no MinHash is needed. Left out are essays under five words, unless
-their texts are the same.
+Exact, not sampled: 15,000 essays take seconds, so no MinHash is needed. An essay under five words is near to another
+only when all its words are the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,6 +32,8 @@ class Duplicate:
 
 def near_duplicates(texts: Sequence[str]) -> list[Duplicate]:
     """All pairs that share enough shingles, by place."""
+    if not texts:
+        return []
     vocabulary: dict[str, int] = {}
     rows = [_shingles(text, vocabulary) for text in texts]
     shared = _shared_counts(rows)

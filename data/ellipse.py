@@ -7,8 +7,10 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from data.checks import convert_rows
 from data.rows import CorpusRows, Essay, Fault, Writer
 from essays.errors import BadCorpus
+from essays.prompts import get_prompt
 from essays.text import normalize_text, repair_encoding
 
 ZIP_FILE = "ELLIPSE_Final_github_test.zip"
@@ -31,53 +33,63 @@ _PROPER_ID = re.compile(r"[0-9A-F]{12}")
 def read_ellipse(folder: Path) -> CorpusRows:
     """Every row of the zip in `folder`, in the file's order. Raises BadCorpus, naming every row that is no essay."""
     path = folder / ZIP_FILE
-    rows = list(_read_csv(_unzip(path), path))
+    rows = _read_csv(_unzip(path), path)
+    essays = convert_rows(str(path), ((_essay_id(row), row) for row in rows), _essay)
     return CorpusRows(
-        essays=tuple(_essay(row, line, path) for line, row in enumerate(rows, start=1)),
+        essays=tuple(essays),
         faults=tuple(fault for row in rows for fault in _faults(row)),
         num_raw_rows=len(rows),
         writers=tuple(_writer(row) for row in rows),
     )
 
 
-def _unzip(path: Path) -> bytes:
+def _unzip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.read(CSV_FILE, pwd=_PASSWORD)
+            # The bytes may open with a byte order mark, which is no part of the first column's name.
+            return archive.read(CSV_FILE, pwd=_PASSWORD).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise BadCorpus(f"{path}: no such file; run `python -m pipelines.fetch`") from error
-    except (zipfile.BadZipFile, KeyError, RuntimeError) as error:
-        raise BadCorpus(f"{path}: expected a zip that holds {CSV_FILE}: {error}") from error
+    except (zipfile.BadZipFile, KeyError, RuntimeError, UnicodeDecodeError) as error:
+        raise BadCorpus(f"{path}: expected a zip that holds {CSV_FILE} in UTF-8: {error}") from error
 
 
-def _read_csv(raw: bytes, path: Path) -> Iterator[Mapping[str, str]]:
+def _read_csv(content: str, path: Path) -> list[Mapping[str, str]]:
     # Essays hold line ends inside quotes: newline="" leaves them to the csv module.
-    reader = csv.DictReader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True)
-    missing = _COLUMNS - set(reader.fieldnames or ())
+    lines = csv.reader(io.StringIO(content, newline=""), strict=True)
+    try:
+        header, *rows = lines
+    except csv.Error as error:
+        raise BadCorpus(f"{path}: {CSV_FILE}, line {lines.line_num}: {error}") from error
+    missing = _COLUMNS - set(header)
     if missing:
         raise BadCorpus(f"{path}: {CSV_FILE} has no column {', '.join(sorted(missing))}")
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise BadCorpus(f"{path}: line {reader.line_num}: expected {len(reader.fieldnames or ())} columns")
-            yield row
-    except csv.Error as error:
-        raise BadCorpus(f"{path}: line {reader.line_num}: {error}") from error
+    numbered = ((f"row {number}", cells) for number, cells in enumerate(rows, start=1))
+    return convert_rows(str(path), numbered, lambda cells: _row(header, cells))
 
 
-def _essay(row: Mapping[str, str], line: int, path: Path) -> Essay:
-    try:
-        return Essay(
-            essay_id=_essay_id(row),
-            corpus="ellipse",
-            prompt_id=PROMPT_ID,
-            text=normalize_text(repair_encoding(row["full_text"])),
-            score=float(row["Overall"]),
-            assignment=row["prompt"],
-            traits={trait.lower(): float(row[trait]) for trait in TRAITS},
-        )
-    except ValueError as error:
-        raise BadCorpus(f"{path}: row {line} ({_essay_id(row)}): {error}") from error
+def _row(header: list[str], cells: list[str]) -> Mapping[str, str]:
+    if len(cells) != len(header):
+        raise ValueError(f"{len(cells)} columns, expected {len(header)}")
+    return dict(zip(header, cells, strict=True))
+
+
+def _essay(row: Mapping[str, str]) -> Essay:
+    return Essay(
+        essay_id=_essay_id(row),
+        corpus="ellipse",
+        prompt_id=PROMPT_ID,
+        text=normalize_text(repair_encoding(row["full_text"])),
+        score=float(row["Overall"]),
+        assignment=row["prompt"],
+        traits=_traits(row),
+    )
+
+
+def _traits(row: Mapping[str, str]) -> dict[str, float]:
+    scores = {trait.lower(): float(row[trait]) for trait in TRAITS}
+    get_prompt(PROMPT_ID).score_range.classes(list(scores.values()))  # raters used the holistic scale for traits, too
+    return scores
 
 
 def _essay_id(row: Mapping[str, str]) -> str:

@@ -39,7 +39,7 @@ class Essay:
     assignment: str
     """The corpus's own writing task, to stratify folds by."""
     rater_scores: tuple[float, ...] = ()
-    """Single raters in the corpus's order; empty where they are not published."""
+    """Single raters in the corpus's order, on one scale of theirs; empty where they are not published."""
     traits: Mapping[str, float] = field(default_factory=dict)
     """Human scores of parts of the writing, by trait; empty where there are none."""
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.asap import NUM_PUBLISHED_FOLDS, read_published_folds
-from data.corpora import CorpusName
 from data.duplicates import duplicate_groups, near_duplicates
 from data.folds import FoldRow, SplitConfig, check_folds, make_folds, published_folds, torn_pairs
 from data.rows import Essay
@@ -12,10 +11,9 @@ from essays.console import say
 from essays.errors import BadParams
 
 
-def split_corpora(
-    essays: Sequence[Essay], names: Sequence[CorpusName], raw_folder: Path, config: SplitConfig
-) -> list[FoldRow]:
+def split_corpora(essays: Sequence[Essay], raw_folder: Path, config: SplitConfig) -> list[FoldRow]:
     """A row for each essay and fold, checked, corpus by corpus. Says what it did, and which duplicates are torn."""
+    names = list(dict.fromkeys(essay.corpus for essay in essays))
     if "asap-aes" in names and config.num_folds != NUM_PUBLISHED_FOLDS:
         raise BadParams(
             f"params.yaml: split.num_folds is {config.num_folds}, but asap-aes comes with {NUM_PUBLISHED_FOLDS} folds"
@@ -23,7 +21,7 @@ def split_corpora(
     return [row for name in names for row in _split_corpus(name, essays, raw_folder / name, config)]
 
 
-def _split_corpus(name: CorpusName, essays: Sequence[Essay], folder: Path, config: SplitConfig) -> list[FoldRow]:
+def _split_corpus(name: str, essays: Sequence[Essay], folder: Path, config: SplitConfig) -> list[FoldRow]:
     ours = [essay for essay in essays if essay.corpus == name]
     duplicates = near_duplicates([essay.text for essay in ours])
     pairs = [(ours[pair.first].essay_id, ours[pair.second].essay_id) for pair in duplicates]

@@ -7,7 +7,7 @@ Face `datasets` reads no maps.
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,10 +16,14 @@ from data.folds import FoldRow
 from data.rows import Essay, Writer
 from essays.errors import BadCorpus
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 PROCESSED_FOLDER = Path("data/processed")
 ESSAYS_FILE = PROCESSED_FOLDER / "essays.parquet"
 AUDIT_FILE = PROCESSED_FOLDER / "audit.parquet"
 FOLDS_FILE = PROCESSED_FOLDER / "folds.parquet"
+CACHE_FOLDER = Path("out/cache/datasets")
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -77,6 +81,28 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     """A table as `write_table` left it. Raises BadCorpus when it is missing or has other columns."""
+    _require_schema(path, schema)
+    return pq.read_table(path)
+
+
+def read_dataset(path: Path, schema: pa.Schema, cache_folder: Path = CACHE_FOLDER) -> "Dataset":
+    """A table memory-mapped by Hugging Face `datasets`, so that `map` caches what it makes of it.
+
+    The copy that it maps lies in `cache_folder`, and is made anew when the table was. Raises BadCorpus as `read_table`.
+    """
+    from datasets import Dataset, disable_progress_bars  # takes a second, and few stages need it
+
+    _require_schema(path, schema)
+    disable_progress_bars()
+    return Dataset.from_parquet(str(path), cache_dir=str(cache_folder))
+
+
+def read_essay_rows(path: Path = ESSAYS_FILE) -> list[Essay]:
+    """essays.parquet as the rows that it was written from."""
+    return [_essay_of(row) for row in read_table(path, ESSAYS_SCHEMA).to_pylist()]
+
+
+def _require_schema(path: Path, schema: pa.Schema) -> None:
     try:
         found = pq.read_schema(path)
     except FileNotFoundError as error:
@@ -86,12 +112,6 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     if not found.equals(schema):
         expected = ", ".join(f"{field.name}: {field.type}" for field in schema)
         raise BadCorpus(f"{path}: expected columns {expected}; found {', '.join(found.names)}; run `dvc repro`")
-    return pq.read_table(path)
-
-
-def read_essay_rows(path: Path = ESSAYS_FILE) -> list[Essay]:
-    """essays.parquet as the rows that it was written from."""
-    return [_essay_of(row) for row in read_table(path, ESSAYS_SCHEMA).to_pylist()]
 
 
 def _essay_of(row: Mapping[str, Any]) -> Essay:

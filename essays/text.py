@@ -14,8 +14,8 @@ _INVISIBLE = re.compile(
 )
 _WORD = re.compile(r"@?\w+(?:['’]\w+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]*\s+|\n+")
-# How each byte from 0x80 shows when UTF-8 is read as cp1252; the five that cp1252 leaves undefined, or a latin-1 reader,
-# give control characters of the same number.
+# How each byte from 0x80 shows when UTF-8 is read as cp1252. The five that cp1252 leaves undefined show as control
+# characters of the same number, and so do all below 0xa0 to a latin-1 reader.
 _BYTE_OF = {chr(byte): byte for byte in range(0x80, 0x100)} | {
     character: byte for byte in range(0x80, 0x100) if (character := bytes([byte]).decode("cp1252", "ignore"))
 }
@@ -25,7 +25,10 @@ _TWICE_ENCODED = re.compile(f"[ÂÃ]{_CONTINUATION}|â{_CONTINUATION}{{2}}|ð{_C
 
 
 def normalize_text(text: str) -> str:
-    """The text in NFC, with `\\n` line ends and without invisible characters. Raises MalformedText on lone surrogates."""
+    """The text in NFC, with one newline for each line end and without invisible characters.
+
+    Raises MalformedText on lone surrogates.
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

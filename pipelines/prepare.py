@@ -23,7 +23,7 @@ def main() -> None:
     ).parse_args()
     corpora = prepare_corpora(read_params("corpora", tuple[CorpusName, ...]), RAW_FOLDER)
     for name, rows in corpora.items():
-        console.say(f"{name}  {len(rows.essays)} essays of {rows.num_raw_rows} rows, {len(rows.faults)} faults mended")
+        console.say(f"{name}  {len(rows.essays)} essays of {rows.num_raw_rows} rows, {len(rows.faults)} with faults")
     write_table(essays_table(essay for rows in corpora.values() for essay in rows.essays), ESSAYS_FILE)
     write_table(audit_table(writer for rows in corpora.values() for writer in rows.writers), AUDIT_FILE)
     _write_report({name: describe_corpus(name, rows) for name, rows in corpora.items()})

@@ -2,7 +2,7 @@
 
 import argparse
 
-from data.corpora import RAW_FOLDER, CorpusName
+from data.corpora import RAW_FOLDER
 from data.folds import SplitConfig
 from data.split import split_corpora
 from data.tables import ESSAYS_FILE, FOLDS_FILE, folds_table, read_essay_rows, write_table
@@ -17,9 +17,7 @@ def main() -> None:
         description=f"Give every essay of {ESSAYS_FILE} its part (train, dev, test) in every fold, in {FOLDS_FILE}.",
     ).parse_args()
     config = read_params("split", SplitConfig)
-    rows = split_corpora(
-        read_essay_rows(ESSAYS_FILE), read_params("corpora", tuple[CorpusName, ...]), RAW_FOLDER, config
-    )
+    rows = split_corpora(read_essay_rows(ESSAYS_FILE), RAW_FOLDER, config)
     write_table(folds_table(rows), FOLDS_FILE)
     console.wrote(FOLDS_FILE, f"{len(rows)} rows")
 
