@@ -1,0 +1,217 @@
+"""`make up`: from real essays to a served page on this machine, in one command.
+
+Object store, `dvc repro`, publication, `dvc push`, then the service in the foreground until Ctrl-C, which stops all of
+it. Run again it finds everything done and serves at once. The Makefile has made the environment before this starts.
+"""
+
+import argparse
+import hashlib
+import http.client
+import os
+import signal
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from deploy import local_s3
+from deploy.processes import UpFailed, describe, end, left_behind, only_one, owner_of_port, relay, running
+from deploy.times import StageClock, Times
+from essays.console import EXIT_DONE, EXIT_FAILED, human_time, say
+from essays.errors import FairmarkError
+
+SERVICE = "serving.service:EssayScoring"
+STATE = Path(".make")
+LOCK_FILE = STATE / "up.lock"
+ENVIRONMENT_TIME_FILE = STATE / "environment-s"
+PUSHED_FILE = STATE / "pushed"
+READY_TIMEOUT_S = 300.0
+INTERRUPTED = 130
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main() -> int:
+    """The command line; 0 served and stopped, 1 failed, 2 misused, 130 interrupted on the way."""
+    options = _parse()
+    STATE.mkdir(exist_ok=True)
+    if options.down:
+        return down()
+    for number in STOP_SIGNALS:
+        signal.signal(number, _interrupt)
+    times = Times()
+    try:
+        if options.serve:
+            require_free(options.port)
+        with only_one(LOCK_FILE), object_store(times) as environment:
+            if options.pipeline:
+                run_pipeline(environment, times)
+            if options.serve:
+                serve(options, environment, times)
+    except FairmarkError as error:
+        say(f"error: {error}")
+        return EXIT_FAILED
+    except local_s3.LocalS3Error as error:
+        say(f"error: s3: {error}")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        say("stopped")
+        return INTERRUPTED
+    return EXIT_DONE
+
+
+def run_pipeline(environment: Mapping[str, str], times: Times) -> None:
+    """`dvc repro`, publication and `dvc push`; ends with the time of each step. Raises UpFailed."""
+    clock = StageClock(times)
+    say("pipeline: dvc repro")
+    try:
+        _require("dvc repro", relay(["dvc", "repro"], environment, sys.stdout.buffer, clock.line))
+    finally:
+        clock.close()
+    with times.step("publish"):
+        publish = [sys.executable, "-m", "pipelines.publish", "--ensure"]
+        _require("publication", relay(publish, environment, sys.stdout.buffer, _ignore))
+    with times.step("dvc push"):
+        push(environment)
+
+
+def push(environment: Mapping[str, str]) -> None:
+    """Copy what the stages made to DVC's remote, unless this very lock file was pushed there already.
+
+    A remote that refuses does not keep the page from being served, so it is a warning.
+    """
+    pushed = _digest(Path("dvc.lock").read_bytes() + environment.get("AWS_ENDPOINT_URL_S3", "").encode())
+    if PUSHED_FILE.exists() and PUSHED_FILE.read_text("utf-8") == pushed:
+        return
+    code = relay(["dvc", "push"], environment, sys.stdout.buffer, _ignore)
+    if code:
+        say(f"warning: dvc push ended with code {code}; what was trained is on this machine alone. Retry: dvc push")
+    else:
+        PUSHED_FILE.write_text(pushed, "utf-8")
+
+
+def serve(options: argparse.Namespace, environment: Mapping[str, str], times: Times) -> None:
+    """The service, until it ends or we are told to stop. Raises UpFailed when it ends by itself."""
+    address = f"http://{options.host}:{options.port}"
+    command = ["bentoml", "serve", SERVICE, "--host", options.host, "--port", str(options.port)]
+    say(f"service: starting at {address}")
+    with running(command, environment) as process:
+        with times.step("service"):
+            wait_until_ready(address, process.poll)
+        report(times)
+        say(f"ready: open {address}  (API at {address}/docs; Ctrl-C stops it)")
+        if options.exit_when_ready:
+            return
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            say("stopping")
+            return
+    raise UpFailed(f"the service ended by itself with code {code}; its last words stand above")
+
+
+def wait_until_ready(address: str, ended: Callable[[], int | None], timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Return when `/readyz` answers 200, saying every five seconds that it does not yet.
+
+    `ended` gives the service's exit code once it has one. Raises UpFailed.
+    """
+    started = said = time.monotonic()
+    while not _answers_ready(address):
+        if (code := ended()) is not None:
+            raise UpFailed(f"the service ended with code {code} before it was ready; its last words stand above")
+        now = time.monotonic()
+        if now - started > timeout_s:
+            raise UpFailed(f"{address}/readyz is not ready after {human_time(timeout_s)}")
+        if now - said >= 5:
+            said = now
+            say(f"service: not ready yet, {human_time(now - started)}")
+        time.sleep(0.1)
+
+
+@contextmanager
+def object_store(times: Times) -> Iterator[dict[str, str]]:
+    """The environment in which every step runs: with the address and credentials of the object store.
+
+    A store that the environment names is used as it is; otherwise a local one runs while the block lasts.
+    """
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    if named := os.environ.get("FAIRMARK_STORE__URL"):
+        say(f"s3: {named}, as FAIRMARK_STORE__URL says")
+        yield environment
+        return
+    with times.step("s3"):
+        server = local_s3.start()
+    try:
+        yield {**environment, **server.environment()}
+    finally:
+        local_s3.stop()
+        say("s3: stopped")
+
+
+def report(times: Times) -> None:
+    """Say how long each step took, and keep it in a file."""
+    if ENVIRONMENT_TIME_FILE.exists():
+        times.seconds = {"environment": float(ENVIRONMENT_TIME_FILE.read_text("utf-8")), **times.seconds}
+        ENVIRONMENT_TIME_FILE.unlink()
+    times.write()
+    say(times.table())
+
+
+def require_free(port: int) -> None:
+    """Raises UpFailed naming who listens on this port: before any work, not after twenty minutes."""
+    if owner := owner_of_port(port):
+        raise UpFailed(f"port {port} is taken by {owner}; stop it, or choose another: make up PORT={port + 1}")
+
+
+def down() -> int:
+    """End what an `up` that was killed left behind: services of this checkout, and its object store."""
+    for pid in left_behind("bentoml", Path.cwd()):
+        say(f"service: stopping {describe(pid)}")
+        end(pid)
+    say("s3: stopped" if local_s3.stop() else "s3: was not running")
+    return EXIT_DONE
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m deploy.up", description="From essays to a served page.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve at (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=3000, help="port to serve at (default: %(default)s)")
+    parser.add_argument("--no-pipeline", dest="pipeline", action="store_false", help="serve what is published already")
+    parser.add_argument("--no-serve", dest="serve", action="store_false", help="end when all is published")
+    parser.add_argument("--exit-when-ready", action="store_true", help="stop everything once the service is ready")
+    parser.add_argument("--down", action="store_true", help="only stop what a killed `make up` left running")
+    return parser.parse_args()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    # Once is enough: what follows is the stopping, which must not be broken off half way.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _require(what: str, code: int) -> None:
+    if code:
+        raise UpFailed(f"{what} ended with code {code}; its message stands above")
+
+
+def _answers_ready(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/readyz", timeout=2) as answer:  # noqa: S310 - our own http address
+            return bool(answer.status == http.HTTPStatus.OK)
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _ignore(_line: str) -> None:
+    """What a step prints that needs no reading by us."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
