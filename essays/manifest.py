@@ -13,7 +13,7 @@ from essays.encoding import Encoding
 from essays.errors import InvalidManifest
 from essays.params import Section
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
 CALIBRATION_FILE = "calibration.json"
 GOLDEN_FILE = "golden.json"

@@ -1,1 +1,1 @@
-"""From a checkpoint to what serving loads."""
+"""From a checkpoint to what serving loads: graph, parity with the module, golden essays, bundle."""

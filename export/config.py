@@ -1,0 +1,18 @@
+"""The numbers of the sections `export`, `package` and `publish` of params.yaml."""
+
+from pydantic import Field
+
+from essays.params import Section
+
+
+class ExportConfig(Section):
+    """How a checkpoint becomes a graph, and when the graph counts as the same model."""
+
+    opset: int = Field(ge=17, le=20)
+    """ONNX operator set; TensorRT's parser and ONNX Runtime both read 17 to 20."""
+    num_parity_essays: int = Field(gt=0)
+    """Dev and test essays that are scored by module and graph."""
+    max_gap: float = Field(gt=0)
+    """Largest accepted difference of raw unit scores between module and graph, and between alone and batched."""
+    parity_batch_size: int = Field(gt=1)
+    """Essays in a batch of the batched comparison."""

@@ -1,0 +1,89 @@
+"""A checkpoint's module as one ONNX file, with free batch and length and the inputs that its encoder makes."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from essays.encoding import Arrays
+from essays.errors import StageFailed
+from essays.manifest import Graph, TensorSpec
+from training.models import LoadedModel
+
+OUTPUT_NAME = "raw_unit_score"
+# Two essays of different lengths: a graph traced on one row, or without padding, may freeze what must stay free.
+_EXAMPLE_TEXTS = (
+    "Our school should start later in the morning, because pupils who sleep well learn more and are kinder.",
+    "I agree.",
+)
+_AXIS_NAMES = ("batch", "length")
+
+
+def export_graph(loaded: LoadedModel, path: Path, opset: int) -> Graph:
+    """Write the module's graph to `path` and describe it. Raises StageFailed when the graph is not valid ONNX.
+
+    The TorchScript exporter is used on purpose: ONNX Runtime fuses attention in its graphs and not in those of the
+    newer one, which also fixes the LSTM's batch at export.
+    """
+    example = example_arrays(loaded)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _trace(loaded.module.eval(), example, path, opset)
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise StageFailed(f"{path}: the exporter wrote a graph that is not valid ONNX: {error}") from error
+    return describe_graph(path)
+
+
+def example_arrays(loaded: LoadedModel) -> Arrays:
+    """A batch of two essays of ours, to trace with."""
+    return loaded.encoder.collate([loaded.encoder.encode(text, prompt_index=0) for text in _EXAMPLE_TEXTS])
+
+
+def describe_graph(path: Path) -> Graph:
+    """Inputs and outputs of an fp32 graph, as a manifest lists them."""
+    graph = onnx.load(str(path)).graph
+    return Graph(
+        file=path.name,
+        precision="fp32",
+        inputs=tuple(map(_describe_tensor, graph.input)),
+        outputs=tuple(map(_describe_tensor, graph.output)),
+    )
+
+
+def _trace(module: nn.Module, example: Mapping[str, np.ndarray], path: Path, opset: int) -> None:
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in example.items()}
+    with warnings.catch_warnings():
+        # Ours to accept: the exporter announces its successor, and the tracer notes each Python value it sees.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.filterwarnings("ignore", category=Warning, message="Converting a tensor")
+        torch.onnx.export(
+            module,
+            (),
+            str(path),
+            kwargs=tensors,
+            input_names=list(tensors),
+            output_names=[OUTPUT_NAME],
+            dynamic_axes={name: _free_axes(name, tensor) for name, tensor in tensors.items()}
+            | {OUTPUT_NAME: {0: "batch"}},
+            opset_version=opset,
+            dynamo=False,
+        )
+
+
+def _free_axes(name: str, tensor: torch.Tensor) -> dict[int, str]:
+    # Surface features have a fixed width; every other second axis is a length.
+    free = tensor.ndim if name != "features" else 1
+    return dict(enumerate(_AXIS_NAMES[:free]))
+
+
+def _describe_tensor(value: onnx.ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    shape = tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)
+    return TensorSpec.model_validate({"name": value.name, "dtype": dtype, "shape": shape})
