@@ -4,8 +4,8 @@ Fitted on dev essays by `training.calibrate`; applied here, the same in evaluati
 stretch (regression pulls scores to the mean: undo it), clip to [0, 1], round to the prompt's grades.
 """
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,6 @@ from pydantic import Field
 from essays.errors import UnknownPrompt
 from essays.params import Section
 from essays.prompts import Prompt
-from essays.scores import ScoreRange
 
 # Intervals end on grades; a bound that misses a grade by rounding error still includes it.
 _EDGE = 1e-9
@@ -55,6 +54,20 @@ class Grade(Section):
     """The lowest and highest grade inside the conformal interval; always holds `score`."""
 
 
+@dataclass(frozen=True)
+class Grades:
+    """What is answered for many essays of one prompt, each array (N,)."""
+
+    scores: NDArray[np.float64]
+    unit_scores: NDArray[np.float64]
+    lows: NDArray[np.float64]
+    """Lower ends of the intervals."""
+    highs: NDArray[np.float64]
+    """Upper ends of the intervals."""
+    bands: NDArray[np.int64]
+    """Which of the prompt's bands each essay fell into."""
+
+
 class Calibration(Section):
     """One model's calibration over all its prompts."""
 
@@ -76,12 +89,24 @@ class Calibration(Section):
 
     def grade(self, prompt: Prompt, raw_unit_score: float) -> Grade:
         """The grade of one essay, from a model's raw unit score."""
-        part = self.of(prompt.prompt_id)
-        unit_score = float(stretched(part, raw_unit_score))
-        score = float(prompt.score_range.round(prompt.score_range.from_unit(unit_score)))
+        grades = self.grades(prompt, [raw_unit_score])
         return Grade(
-            score=score, unit_score=unit_score, interval=_interval(part.bands, unit_score, score, prompt.score_range)
+            score=float(grades.scores[0]),
+            unit_score=float(grades.unit_scores[0]),
+            interval=(float(grades.lows[0]), float(grades.highs[0])),
         )
+
+    def grades(self, prompt: Prompt, raw_unit_scores: ArrayLike) -> Grades:
+        """The grades of many essays of one prompt, (N,): what `grade` gives for each."""
+        part, score_range = self.of(prompt.prompt_id), prompt.score_range
+        unit_scores = stretched(part, raw_unit_scores)
+        scores = score_range.round(score_range.from_unit(unit_scores))
+        bands, widths = band_indices(part.bands, unit_scores), half_width(part.bands, unit_scores)
+        steps = (score_range.num_grades - 1) * np.stack([unit_scores - widths, unit_scores + widths])  # (2, N)
+        lows = score_range.low + score_range.step * np.maximum(np.ceil(steps[0] - _EDGE), 0)
+        highs = score_range.low + score_range.step * np.minimum(np.floor(steps[1] + _EDGE), score_range.num_grades - 1)
+        # A band narrower than half a step may hold no grade at all: the answer itself always belongs to its interval.
+        return Grades(scores, unit_scores, np.minimum(lows, scores), np.maximum(highs, scores), bands)
 
 
 def stretched(part: PromptCalibration, raw_unit_scores: ArrayLike) -> NDArray[np.float64]:
@@ -90,9 +115,15 @@ def stretched(part: PromptCalibration, raw_unit_scores: ArrayLike) -> NDArray[np
     return np.clip(part.centre + part.offset + part.stretch * (raw - part.centre), 0.0, 1.0)
 
 
-def half_width(bands: Sequence[Band], unit_score: float) -> float:
-    """The interval's half-width at this stretched unit score."""
-    return next((band.half_width for band in bands if unit_score <= band.up_to), bands[-1].half_width)
+def half_width(bands: Sequence[Band], unit_scores: ArrayLike) -> NDArray[np.float64]:
+    """The interval's half-width at each stretched unit score, of the shape given."""
+    return np.array([band.half_width for band in bands])[band_indices(bands, unit_scores)]
+
+
+def band_indices(bands: Sequence[Band], unit_scores: ArrayLike) -> NDArray[np.int64]:
+    """The band of each stretched unit score; one above every band belongs to the last."""
+    ends = np.array([band.up_to for band in bands[:-1]])
+    return np.searchsorted(ends, np.asarray(unit_scores, dtype=np.float64), side="left")
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -104,13 +135,3 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
     """The same bytes for the same calibration."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(calibration.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-def _interval(bands: Sequence[Band], unit_score: float, score: float, score_range: ScoreRange) -> tuple[float, float]:
-    width = half_width(bands, unit_score)
-    low, high = score_range.from_unit([unit_score - width, unit_score + width])
-    first = math.ceil((low - score_range.low) / score_range.step - _EDGE)
-    last = math.floor((high - score_range.low) / score_range.step + _EDGE)
-    grades = score_range.grades()
-    first, last = max(first, 0), min(last, score_range.num_grades - 1)
-    return min(score, float(grades[min(first, len(grades) - 1)])), max(score, float(grades[max(last, 0)]))

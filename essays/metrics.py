@@ -7,12 +7,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from essays.scores import ScoreRange
 
+# Squared steps; what is left of an expected distance of 0 after rounding. A single pair among 10^6 gives far more.
+_NOTHING = 1e-9
+
 
 def confusion_matrix(first: ArrayLike, second: ArrayLike, score_range: ScoreRange) -> NDArray[np.int64]:
     """Counts of (first, second) pairs, (num_grades, num_grades), rows for `first`. Raises ScoreOutOfRange."""
-    rows, columns = score_range.classes(first), score_range.classes(second)
-    if rows.shape != columns.shape or rows.ndim != 1:
-        raise ValueError(f"two raters must score the same essays, found shapes {rows.shape} and {columns.shape}")
+    rows, columns = _paired_classes(first, second, score_range)
     counts = np.bincount(rows * score_range.num_grades + columns, minlength=score_range.num_grades**2)
     return counts.reshape(score_range.num_grades, score_range.num_grades)
 
@@ -21,10 +22,12 @@ def quadratic_weighted_kappa(first: ArrayLike, second: ArrayLike, score_range: S
     """Agreement of two raters beyond chance, weighing a disagreement by its square (Cohen, 1968).
 
     `first` and `second` are (N,) scores on the prompt's scale. The range, not the data, sets the classes, so a fold
-    without a top score is measured on the same scale. 1 is full agreement, 0 chance; nan when neither rater varies.
-    Raises ScoreOutOfRange.
+    without a top score is measured on the same scale. 1 is full agreement, 0 chance; nan when both raters give every
+    essay one and the same score. Raises ScoreOutOfRange.
     """
-    return _kappa(confusion_matrix(first, second, score_range))
+    pairs = confusion_matrix(first, second, score_range)
+    rows, columns = np.indices(pairs.shape)
+    return float(_kappa(pairs.reshape(1, -1), rows.ravel(), columns.ravel())[0])
 
 
 def bootstrap_qwk_interval(
@@ -36,19 +39,26 @@ def bootstrap_qwk_interval(
     seed: int,
     coverage: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile interval of QWK over essays drawn with replacement (Efron, 1979)."""
-    cells = confusion_matrix(first, second, score_range)
-    total = int(cells.sum())
-    draws = np.random.default_rng(seed).multinomial(total, cells.ravel() / total, size=num_resamples)
-    values = np.array([_kappa(draw.reshape(cells.shape)) for draw in draws])
-    low, high = np.nanquantile(values, [(1 - coverage) / 2, (1 + coverage) / 2])
+    """Percentile interval of QWK over essays drawn with replacement (Efron, 1979); nan when no draw has a QWK.
+
+    Draws whole pairs, so only pairs that occur are counted: 61 grades cost no more than 4.
+    """
+    pairs = confusion_matrix(first, second, score_range)
+    rows, columns = np.nonzero(pairs)
+    counts = pairs[rows, columns]
+    total = int(counts.sum())
+    draws = np.random.default_rng(seed).multinomial(total, counts / total, size=num_resamples)  # (resamples, pairs)
+    kappas = _kappa(draws, rows, columns)
+    if np.isnan(kappas).all():
+        return float("nan"), float("nan")
+    low, high = np.nanquantile(kappas, [(1 - coverage) / 2, (1 + coverage) / 2])
     return float(low), float(high)
 
 
 def exact_agreement(first: ArrayLike, second: ArrayLike, score_range: ScoreRange, within_steps: int = 0) -> float:
     """Share of essays on which two raters differ by at most `within_steps` steps."""
-    apart = np.abs(score_range.classes(first) - score_range.classes(second))
-    return float((apart <= within_steps).mean())
+    rows, columns = _paired_classes(first, second, score_range)
+    return float((np.abs(rows - columns) <= within_steps).mean())
 
 
 def standardized_mean_difference(predicted: ArrayLike, human: ArrayLike) -> float:
@@ -58,14 +68,37 @@ def standardized_mean_difference(predicted: ArrayLike, human: ArrayLike) -> floa
     return float((ours.mean() - theirs.mean()) / pooled) if pooled else float("nan")
 
 
+def spread_ratio(predicted: ArrayLike, human: ArrayLike) -> float:
+    """The model's standard deviation over the humans'; below 1 it avoids the ends of the scale, nan if humans agree."""
+    human_spread = float(np.std(np.asarray(human, dtype=np.float64)))
+    return float(np.std(np.asarray(predicted, dtype=np.float64))) / human_spread if human_spread else float("nan")
+
+
 def fisher_mean(kappas: Sequence[float]) -> float:
     """Mean of agreements through Fisher's z, as ASAP's organisers average prompts; 1 is taken as .999."""
     return float(np.tanh(np.arctanh(np.clip(kappas, -0.999, 0.999)).mean()))
 
 
-def _kappa(observed: NDArray[np.int64]) -> float:
-    size = len(observed)
-    weights = np.square(np.arange(size)[:, None] - np.arange(size)[None, :])
-    expected = np.outer(observed.sum(axis=1), observed.sum(axis=0)) / observed.sum()
-    disagreement = float((weights * expected).sum())
-    return 1 - float((weights * observed).sum()) / disagreement if disagreement else float("nan")
+def _paired_classes(
+    first: ArrayLike, second: ArrayLike, score_range: ScoreRange
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    rows, columns = score_range.classes(first), score_range.classes(second)
+    if rows.shape != columns.shape or rows.ndim != 1:
+        raise ValueError(f"two raters must score the same essays, found shapes {rows.shape} and {columns.shape}")
+    if not rows.size:
+        raise ValueError("there is no essay to measure agreement on")
+    return rows, columns
+
+
+def _kappa(
+    counts: NDArray[np.int64], rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.float64]:  # counts (..., P), classes (P,) -> (...,)
+    """1 - observed/expected squared distance of pairs that occur `counts` times.
+
+    The expected distance of independent raters needs no matrix: E(a - b)^2 = E a^2 + E b^2 - 2 E a E b.
+    """
+    shares = counts / counts.sum(axis=-1, keepdims=True)
+    observed = shares @ np.square(rows - columns)
+    expected = shares @ (np.square(rows) + np.square(columns)) - 2 * (shares @ rows) * (shares @ columns)
+    varies = expected > _NOTHING
+    return np.where(varies, 1 - observed / np.where(varies, expected, 1.0), np.nan)
