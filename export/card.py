@@ -1,0 +1,58 @@
+"""The model card of a bundle: what the model is for, what it learned from, how far to trust it."""
+
+from collections.abc import Sequence
+
+from essays.manifest import CorpusSource, Member, PromptMetrics
+from essays.prompts import get_prompt
+
+_KINDS = {
+    "lexical": "A linear model over hashed character n-grams and surface features.",
+    "lstm": "A bidirectional LSTM with attention pooling over static word vectors.",
+    "encoder": "A fine-tuned transformer encoder with CLS and mean pooling.",
+    "decoder": "A decoder fine-tuned with LoRA, read at its last token.",
+    "ensemble": "A non-negative mix of other models' scores, weights fitted on dev essays.",
+}
+
+
+def write_card(
+    name: str,
+    kind: str,
+    metrics: Sequence[PromptMetrics],
+    corpora: Sequence[CorpusSource],
+    members: Sequence[Member] = (),
+) -> str:
+    """The card as Markdown; holds no essay and no version, so that it can be part of what the version is made from."""
+    blocks = [
+        f"# {name}",
+        f"{_KINDS[kind]} Scores English essays on the prompts below, from training by Fairmark.",
+        "## Agreement with people\n\nQuadratic weighted kappa (QWK) on held-out test essays, with a 95 % bootstrap"
+        " interval; beside it the agreement of two human raters, where single ratings exist.",
+        _metrics_table(metrics),
+        "## Learned from\n\n" + "\n".join(f"- {corpus.name}: {corpus.licence}" for corpus in corpora),
+        *([_members_table(members)] if members else []),
+        "## Meant for, and not\n\nA second opinion beside a human reader: for practice, for sorting, for finding essays"
+        " that deserve another look. Not for decisions about a person without a human who reads the essay. Scores say"
+        " nothing about truth, originality or effort. On prompts, ages or kinds of writing other than those above the"
+        " agreement is unknown.",
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _metrics_table(metrics: Sequence[PromptMetrics]) -> str:
+    rows = ["| prompt | essays | QWK | interval | human–human |", "|---|---|---|---|---|"]
+    for row in metrics:
+        human = "–" if row.human_qwk is None else f"{row.human_qwk:.3f}"
+        low, high = row.qwk_interval
+        title = get_prompt(row.prompt_id).title
+        rows.append(f"| {row.prompt_id}: {title} | {row.num_essays} | {row.qwk:.3f} | {low:.3f}–{high:.3f} | {human} |")
+    return "\n".join(rows)
+
+
+def _members_table(members: Sequence[Member]) -> str:
+    prompt_ids = list(members[0].weights)
+    head = ["| member | version | " + " | ".join(prompt_ids) + " |", "|---|---|" + "---|" * len(prompt_ids)]
+    rows = [
+        f"| {member.name} | {member.version} | " + " | ".join(f"{member.weights[p]:.3f}" for p in prompt_ids) + " |"
+        for member in members
+    ]
+    return "## Members and weights\n\n" + "\n".join([*head, *rows])
