@@ -45,6 +45,8 @@ def running(
         yield process
     finally:
         stop(process, stop_signal)
+        if process.stdout:
+            process.stdout.close()
 
 
 def stop(process: subprocess.Popen[bytes], stop_signal: signal.Signals = signal.SIGTERM) -> None:

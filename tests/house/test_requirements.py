@@ -1,0 +1,50 @@
+"""The locks: complete, consistent, and without anything that would bring gigabytes or a machine's address along."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+PIN = re.compile(r"^(?P<name>[a-z0-9][a-z0-9.\[\],-]*)==(?P<version>\S+)", re.I)
+
+
+def pins(path: Path) -> dict[str, str]:
+    """Version by normal name."""
+    found = map(PIN.match, path.read_text("utf-8").splitlines())
+    return {re.sub(r"[._]+", "-", match["name"].split("[")[0].lower()): match["version"] for match in found if match}
+
+
+@pytest.mark.parametrize("lock", ["requirements.txt", "requirements/serve.txt", "requirements/weights.txt"])
+def test_every_line_of_a_lock_is_one_release(root: Path, lock: str) -> None:
+    lines = [line for line in (root / lock).read_text("utf-8").splitlines() if line and not line.startswith(("#", " "))]
+    assert [line for line in lines if not PIN.match(line)] == []
+
+
+def test_torch_is_a_release_that_any_machine_finds(root: Path) -> None:
+    assert re.fullmatch(r"[0-9.]+", pins(root / "requirements.txt")["torch"])
+
+
+def test_no_cuda_is_locked_for_a_machine_without_gpu(root: Path) -> None:
+    heavy = [
+        name for name in pins(root / "requirements.txt") if re.match(r"nvidia-(?!ml-py)|triton|tensorrt|.*-gpu$", name)
+    ]
+    assert heavy == []
+
+
+def test_what_serves_needs_no_training_library(root: Path) -> None:
+    served = pins(root / "requirements" / "serve.txt")
+    assert {"torch", "transformers", "pandas", "scikit-learn", "mlflow", "dvc"}.isdisjoint(served)
+    assert {"bentoml", "boto3", "onnxruntime", "tokenizers", "pydantic"} <= set(served)
+
+
+def test_both_environments_agree_on_every_version(root: Path) -> None:
+    whole, served = pins(root / "requirements.txt"), pins(root / "requirements" / "serve.txt")
+    assert {name: version for name, version in served.items() if whole.get(name) != version} == {}
+
+
+@pytest.mark.parametrize("wish", ["serve", "train", "dev"])
+def test_the_lock_holds_what_was_asked_for(root: Path, wish: str) -> None:
+    locked = pins(root / "requirements.txt")
+    asked = pins(root / "requirements" / f"{wish}.in")
+    assert asked
+    assert {name: version for name, version in asked.items() if locked.get(name) != version} == {}

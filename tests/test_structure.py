@@ -1,0 +1,95 @@
+"""What the tree must look like: rules that no single module can keep."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PACKAGES = ("essays", "data", "training", "export", "serving", "pipelines", "benchmarks", "deploy")
+# In two parts each, so that this file is not what it looks for.
+MACHINE_TRACES = re.compile(
+    "|".join(
+        ["/wo" + "rk/", "/ro" + "ot/", "/ho" + r"me/\w", "/opt/" + "pypi", "/tmp/" + "boot", "files.python" + "hosted"]
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def committed(root: Path) -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
+    return [root / name for name in listed.split("\0") if name and (root / name).is_file()]
+
+
+def test_tests_are_no_packages(committed: list[Path], root: Path) -> None:
+    """An `__init__.py` below tests would make `tests/training` hide `training`."""
+    assert [path for path in committed if path.is_relative_to(root / "tests") and path.name == "__init__.py"] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_and_module_says_what_it_is_for(root: Path, package: str) -> None:
+    modules = sorted((root / package).rglob("*.py"))
+    assert modules, f"{package} holds no module"
+    assert [path for path in modules if not ast.get_docstring(ast.parse(path.read_bytes()))] == []
+
+
+def test_nothing_committed_names_a_machine(committed: list[Path]) -> None:
+    found = [
+        f"{path}: {match.group()}"
+        for path in committed
+        if path.suffix not in {".png", ".html", ".parquet"}
+        for match in [MACHINE_TRACES.search(path.read_text("utf-8", errors="replace"))]
+        if match
+    ]
+    assert found == []
+
+
+def test_the_trace_pattern_finds_what_it_is_for() -> None:
+    assert MACHINE_TRACES.search("see /wo" + "rk/main")
+    assert not MACHINE_TRACES.search("a network/main and homework/")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [".venv/x", ".make/x", "data/raw/x", "data/processed/x", "out/x", "mlruns/x", "fairmark.toml", ".env"],
+)
+def test_bytes_and_secrets_are_ignored_by_git(root: Path, path: str) -> None:
+    assert subprocess.run(["git", "check-ignore", "--quiet", path], cwd=root).returncode == 0
+
+
+def test_every_root_package_is_watched_and_typed(root: Path) -> None:
+    import tomllib
+
+    tools = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]
+    assert sorted(tools["importlinter"]["root_packages"]) == sorted(tools["mypy"]["packages"]) == sorted(PACKAGES)
+
+
+def test_make_help_lists_every_target(root: Path) -> None:
+    targets = set(re.findall(r"^\.PHONY: (.+)$", (root / "Makefile").read_text("utf-8"), re.M))
+    assert set(_helped(root)) == targets
+
+
+def test_every_make_command_in_the_readme_exists(root: Path) -> None:
+    named = set(re.findall(r"\bmake ([a-z][a-z-]*)", _without_prose((root / "README.md").read_text("utf-8"))))
+    assert named >= {"up", "test"}
+    assert named <= set(_helped(root))
+
+
+def test_the_index_of_decisions_lists_every_page(root: Path) -> None:
+    folder = root / "docs" / "decisions"
+    pages = sorted(path.name for path in folder.glob("[0-9]*.md"))
+    listed = re.findall(r"\((\d{4}-[a-z0-9-]+\.md)\)", (folder / "README.md").read_text("utf-8"))
+    assert listed == pages
+    numbers = [name[:4] for name in pages]
+    assert len(set(numbers)) == len(numbers), "two pages with the same number"
+
+
+def _helped(root: Path) -> list[str]:
+    text = subprocess.run(["make", "help"], cwd=root, capture_output=True, text=True, check=True).stdout
+    return re.findall(r"^  make ([a-z-]+)", text, re.M)
+
+
+def _without_prose(markdown: str) -> str:
+    """Only what stands in code: blocks and spans."""
+    return "\n".join(re.findall(r"```.*?```|`[^`\n]+`", markdown, re.S))
