@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from essays.calibration import Calibration
 from essays.console import Progress
-from essays.encoding import Arrays, EncodedEssay
+from essays.encoding import EncodedEssay
 from essays.errors import StageFailed
 from essays.params import Section
 from essays.prompts import get_prompt
 from export.config import ExportConfig
-from export.to_onnx import OUTPUT_NAME
+from export.graphs import open_graph, run_graph
 from training.models import LoadedModel
 
 
@@ -32,19 +32,6 @@ class ParityReport(Section):
     """Share of essays with the same grade after calibration."""
     accepted_gap: float
     """The bound that both gaps had to keep."""
-
-
-def open_graph(path: Path) -> ort.InferenceSession:
-    """A CPU session on one thread, so that a rerun gives the same bits."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def graph_scores(session: ort.InferenceSession, arrays: Arrays) -> NDArray[np.float32]:
-    """`raw_unit_score` (B,) of a batch."""
-    return np.asarray(session.run([OUTPUT_NAME], arrays)[0])
 
 
 def sample_essays(essays: pd.DataFrame, prompt_ids: Sequence[str], num_essays: int) -> pd.DataFrame:
@@ -92,7 +79,7 @@ def _one_at_a_time(
         arrays = loaded.encoder.collate([essay])
         with torch.inference_mode():
             ours.append(loaded.module(**{name: torch.from_numpy(array) for name, array in arrays.items()}).item())
-        theirs.append(graph_scores(session, arrays)[0])
+        theirs.append(run_graph(session, arrays)[0])
         progress.update(done)
     return np.asarray(ours, dtype=np.float32), np.asarray(theirs, dtype=np.float32)
 
@@ -105,7 +92,7 @@ def _batched(
     scores = np.empty(len(encoded), dtype=np.float32)
     for first in range(num_batches):
         places = np.arange(first, len(encoded), num_batches)
-        scores[places] = graph_scores(session, loaded.encoder.collate([encoded[int(place)] for place in places]))
+        scores[places] = run_graph(session, loaded.encoder.collate([encoded[int(place)] for place in places]))
     return scores
 
 

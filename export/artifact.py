@@ -1,0 +1,170 @@
+"""From an export or an ensemble's weights to a bundle: files, golden essays, manifest, zip."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from essays.bundle import read_bundle_manifest, write_bundle
+from essays.calibration import Calibration, read_calibration, write_calibration
+from essays.encoding import TOKENIZER_FILE
+from essays.ensemble import EnsembleWeights, mix_unit_scores
+from essays.errors import StageFailed
+from essays.manifest import (
+    CALIBRATION_FILE,
+    CARD_FILE,
+    GOLDEN_FILE,
+    GRAPH_FILE,
+    CorpusSource,
+    Golden,
+    Manifest,
+    Member,
+    PromptMetrics,
+    content_version,
+    describe_file,
+)
+from export.card import write_card
+from export.exported import read_exported
+from export.golden import RawScore, score_golden
+from export.graphs import GraphScorer, open_exported
+
+BUNDLE_FOLDER = Path("out/bundles")
+_UNVERSIONED = "0" * 12
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a manifest says of a model's making, beside its content."""
+
+    name: str
+    metrics: tuple[PromptMetrics, ...]
+    corpora: tuple[CorpusSource, ...]
+    git_commit: str
+    pipeline_digest: str
+
+
+@dataclass(frozen=True)
+class PackagedMember:
+    """A model of which an ensemble is made."""
+
+    manifest: Manifest
+    scorer: GraphScorer
+    calibration: Calibration
+
+
+def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder: Path) -> Path:
+    """The bundle of a single model. Raises StageFailed when a part is missing."""
+    exported, scorer = read_exported(export), open_exported(export)
+    calibration = read_calibration(calibration_file)
+    golden = score_golden(exported.prompt_ids, scorer.raw_score, calibration)
+    copied = [GRAPH_FILE, *([TOKENIZER_FILE] if exported.encoding.kind == "tokens" else [])]
+    manifest = Manifest(
+        name=facts.name,
+        version=_UNVERSIONED,
+        kind=exported.kind,
+        prompt_ids=exported.prompt_ids,
+        encoding=exported.encoding,
+        graphs=exported.graphs,
+        metrics=facts.metrics,
+        corpora=facts.corpora,
+        git_commit=facts.git_commit,
+        pipeline_digest=facts.pipeline_digest,
+        files=_staged(out_folder, facts, exported.kind, calibration, golden, (), [export / file for file in copied]),
+    )
+    return _zip(manifest, out_folder)
+
+
+def package_ensemble(
+    facts: Facts,
+    weights: EnsembleWeights,
+    calibration_file: Path,
+    members: Sequence[PackagedMember],
+    out_folder: Path,
+) -> Path:
+    """The bundle of an ensemble; it names its members by version and holds no graph."""
+    prompt_ids = tuple(part.prompt_id for part in weights.prompts)
+    calibration = read_calibration(calibration_file)
+    golden = score_golden(prompt_ids, _mixed(weights, members), calibration)
+    listed = tuple(
+        Member(
+            name=member.manifest.name,
+            version=member.manifest.version,
+            weights={prompt_id: weights.of(prompt_id)[member.manifest.name] for prompt_id in prompt_ids},
+        )
+        for member in members
+    )
+    manifest = Manifest(
+        name=facts.name,
+        version=_UNVERSIONED,
+        kind="ensemble",
+        prompt_ids=prompt_ids,
+        members=listed,
+        metrics=facts.metrics,
+        corpora=facts.corpora,
+        git_commit=facts.git_commit,
+        pipeline_digest=facts.pipeline_digest,
+        files=_staged(out_folder, facts, "ensemble", calibration, golden, listed, []),
+    )
+    return _zip(manifest, out_folder)
+
+
+def find_bundle(model: str, folder: Path = BUNDLE_FOLDER) -> Path:
+    """The one bundle of a model. Raises StageFailed when there is none, or more than one."""
+    found = sorted((folder / model).glob("*.zip"))
+    if len(found) != 1:
+        raise StageFailed(f"{folder / model}: expected one bundle, found {len(found)}; package {model} again")
+    return found[0]
+
+
+def open_member(bundle: Path, export: Path, calibration_file: Path) -> PackagedMember:
+    """A packaged model, ready to score golden essays for its ensemble."""
+    return PackagedMember(read_bundle_manifest(bundle), open_exported(export), read_calibration(calibration_file))
+
+
+def _mixed(weights: EnsembleWeights, members: Sequence[PackagedMember]) -> RawScore:
+    def raw_score(text: str, prompt_id: str) -> float:
+        unit_scores = {
+            member.manifest.name: float(
+                member.calibration.unit_scores(prompt_id, member.scorer.raw_score(text, prompt_id))
+            )
+            for member in members
+        }
+        return float(mix_unit_scores(weights.of(prompt_id), unit_scores))
+
+    return raw_score
+
+
+def _staged(
+    out_folder: Path,
+    facts: Facts,
+    kind: str,
+    calibration: Calibration,
+    golden: Golden,
+    members: Sequence[Member],
+    copied: Sequence[Path],
+) -> dict:
+    """Lay all files of the bundle into a fresh staging folder; their digests and sizes by name."""
+    staging = _staging(out_folder)
+    shutil.rmtree(out_folder, ignore_errors=True)
+    staging.mkdir(parents=True)
+    for source in copied:
+        if not source.exists():
+            raise StageFailed(f"{source}: missing; export {facts.name} again")
+        shutil.copyfile(source, staging / source.name)
+    write_calibration(calibration, staging / CALIBRATION_FILE)
+    (staging / GOLDEN_FILE).write_text(golden.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (staging / CARD_FILE).write_text(
+        write_card(facts.name, kind, facts.metrics, facts.corpora, members), encoding="utf-8"
+    )
+    return {path.name: describe_file(path) for path in sorted(staging.iterdir())}
+
+
+def _zip(manifest: Manifest, out_folder: Path) -> Path:
+    versioned = manifest.model_copy(update={"version": content_version(manifest)})
+    bundle = write_bundle(_staging(out_folder), versioned, out_folder)
+    shutil.rmtree(_staging(out_folder))
+    return bundle
+
+
+def _staging(out_folder: Path) -> Path:
+    return out_folder / "staging"
