@@ -1,0 +1,65 @@
+"""Stage package: a model's bundle, alone in its folder; the ensemble's names the others' versions."""
+
+import argparse
+from pathlib import Path
+
+from data.corpora import CORPORA, CorpusName
+from essays.console import run, say, wrote
+from essays.ensemble import WEIGHTS_FILE, read_weights
+from essays.manifest import CorpusSource
+from essays.params import read_params
+from export.artifact import (
+    BUNDLE_FOLDER,
+    Facts,
+    find_bundle,
+    open_member,
+    package_ensemble,
+    package_model,
+)
+from export.exported import export_folder
+from export.provenance import git_commit, pipeline_digest
+from training.ensemble import ENSEMBLE
+from training.fold_scores import calibration_file, model_folder
+from training.summary import read_prompt_metrics
+
+
+def main() -> None:
+    """Package one model, or the ensemble."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.package", description=__doc__)
+    parser.add_argument("--model", required=True, help="one of `models` in params.yaml, or ensemble")
+    model: str = parser.parse_args().model
+    fold = read_params("folds", tuple[int, ...])[0]
+    models = read_params("models", tuple[str, ...])
+
+    say(f"packaging {model}: golden essays, manifest, zip")
+    facts = _facts(model, fold, models)
+    bundle = _package_ensemble(facts, fold, models) if model == ENSEMBLE else _package_model(facts, fold)
+    wrote(bundle)
+
+
+def _package_model(facts: Facts, fold: int) -> Path:
+    model = facts.name
+    return package_model(facts, export_folder(model), calibration_file(model, fold), BUNDLE_FOLDER / model)
+
+
+def _package_ensemble(facts: Facts, fold: int, models: tuple[str, ...]) -> Path:
+    members = [
+        open_member(find_bundle(member), export_folder(member), calibration_file(member, fold)) for member in models
+    ]
+    weights = read_weights(model_folder(ENSEMBLE, fold) / WEIGHTS_FILE)
+    return package_ensemble(facts, weights, calibration_file(ENSEMBLE, fold), members, BUNDLE_FOLDER / ENSEMBLE)
+
+
+def _facts(model: str, fold: int, models: tuple[str, ...]) -> Facts:
+    corpora = read_params("corpora", tuple[CorpusName, ...])
+    return Facts(
+        name=model,
+        metrics=read_prompt_metrics(model, fold),
+        corpora=tuple(CorpusSource(name=name, licence=CORPORA[name].licence) for name in corpora),
+        git_commit=git_commit(),
+        pipeline_digest=pipeline_digest([*models, ENSEMBLE] if model == ENSEMBLE else [model]),
+    )
+
+
+if __name__ == "__main__":
+    run(main)
