@@ -1,0 +1,135 @@
+"""The JSON calls, one row each: routes and the OpenAPI document are both made from this table."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from essays.prompts import Prompt
+from serving.catalogue import ServedModel
+from serving.desk import Desk
+from serving.schemas import (
+    BatchRequest,
+    BatchResponse,
+    ComparisonRequest,
+    ComparisonResponse,
+    CorpusInfo,
+    MemberWeights,
+    ModelInfo,
+    ModelsResponse,
+    PromptInfo,
+    PromptQuality,
+    PromptsResponse,
+    Schema,
+    ScoreRequest,
+    ScoreResponse,
+    StatusResponse,
+)
+from serving.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class Call:
+    """A path, what it takes and what it gives."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    summary: str
+    takes: type[Schema] | None
+    gives: type[Schema]
+    # The request's type is `takes`, which a frozen table of different calls cannot say.
+    answer: Callable[[Desk, Any], Awaitable[Schema]]
+    errors: tuple[int, ...]
+    """Statuses other than 200 that it may answer."""
+
+
+async def _score(desk: Desk, request: ScoreRequest) -> ScoreResponse:
+    return await desk.scorer().score(request.essay, request.prompt_id, request.model)
+
+
+async def _score_batch(desk: Desk, request: BatchRequest) -> BatchResponse:
+    return await desk.scorer().score_batch(request.essays)
+
+
+async def _compare(desk: Desk, request: ComparisonRequest) -> ComparisonResponse:
+    return await desk.scorer().compare(request.essay, request.prompt_id)
+
+
+async def _models(desk: Desk, _: None) -> ModelsResponse:
+    scorer = desk.scorer()
+    infos = [_model_info(scorer, model) for model in scorer.catalogue.models.values()]
+    return ModelsResponse(default=scorer.catalogue.default_model, models=infos)
+
+
+async def _prompts(desk: Desk, _: None) -> PromptsResponse:
+    catalogue = desk.catalogue()
+    return PromptsResponse(
+        prompts=[
+            _prompt_info(prompt, [model.name for model in catalogue.models_for(prompt.prompt_id)])
+            for prompt in catalogue.prompts
+        ]
+    )
+
+
+async def _status(desk: Desk, _: None) -> StatusResponse:
+    return desk.status()
+
+
+_READING_ERRORS = (400, 413, 415, 422, 503)
+
+CALLS: tuple[Call, ...] = (
+    Call("POST", "/score", "Score an essay", ScoreRequest, ScoreResponse, _score, (*_READING_ERRORS, 404, 429, 504)),
+    Call(
+        "POST",
+        "/score_batch",
+        "Score several essays; each gets its result or its error",
+        BatchRequest,
+        BatchResponse,
+        _score_batch,
+        _READING_ERRORS,
+    ),
+    Call(
+        "POST",
+        "/compare",
+        "Score an essay with every model",
+        ComparisonRequest,
+        ComparisonResponse,
+        _compare,
+        (*_READING_ERRORS, 404, 429, 504),
+    ),
+    Call("GET", "/models", "What is served, and how well it agrees with people", None, ModelsResponse, _models, (503,)),
+    Call("GET", "/prompts", "Writing tasks and their score ranges", None, PromptsResponse, _prompts, (503,)),
+    Call("GET", "/status", "State, queue, limits and versions", None, StatusResponse, _status, ()),
+)
+
+
+def _model_info(scorer: Scorer, model: ServedModel) -> ModelInfo:
+    manifest = model.manifest
+    identity = scorer.identity(model)
+    return ModelInfo(
+        name=identity.name,
+        version=identity.version,
+        digest=identity.digest,
+        runtime=identity.runtime,
+        kind=manifest.kind,
+        precision=manifest.graphs[0].precision if manifest.graphs else None,
+        size_bytes=model.size_bytes,
+        prompts=[
+            PromptQuality.model_validate(quality.model_dump(include=set(PromptQuality.model_fields)))
+            for quality in manifest.metrics
+        ],
+        members=[MemberWeights(**member.model_dump()) for member in manifest.members],
+        corpora=[CorpusInfo(**corpus.model_dump()) for corpus in manifest.corpora],
+        git_commit=manifest.git_commit,
+        card=model.card,
+    )
+
+
+def _prompt_info(prompt: Prompt, models: list[str]) -> PromptInfo:
+    return PromptInfo(
+        prompt_id=prompt.prompt_id,
+        title=prompt.title,
+        description=prompt.description,
+        writers=prompt.writers,
+        score_range=prompt.score_range,
+        models=models,
+    )

@@ -1,0 +1,132 @@
+"""Which models are served, on which prompts, with everything of them but the sessions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from essays.calibration import Calibration, read_calibration
+from essays.encoding import Encoder, load_encoder
+from essays.errors import InvalidManifest, UnknownModel
+from essays.manifest import CALIBRATION_FILE, CARD_FILE, GOLDEN_FILE, MANIFEST_FILE, Golden, Manifest, read_manifest
+from essays.prompts import Prompt, all_prompts, get_prompt
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class LocalArtifact:
+    """A verified bundle on this machine's disk."""
+
+    name: str
+    version: str
+    digest: str
+    """sha256 of the published zip; also the folder's name."""
+    folder: Path
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model's artifact, read."""
+
+    artifact: LocalArtifact
+    manifest: Manifest
+    calibration: Calibration
+    golden: Golden
+    card: str
+    encoder: Encoder | None
+    """None for an ensemble."""
+
+    @property
+    def name(self) -> str:
+        """The name that requests use."""
+        return self.artifact.name
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether it mixes other models' scores."""
+        return self.encoder is None
+
+    @property
+    def graph_names(self) -> list[str]:
+        """The models whose graphs must run for an answer: its members, or itself."""
+        return [member.name for member in self.manifest.members] or [self.name]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its files."""
+        return sum(entry.size_bytes for entry in self.manifest.files.values())
+
+    def weights(self, prompt_id: str) -> dict[str, float]:
+        """An ensemble's weights by member on this prompt."""
+        return {member.name: member.weights[prompt_id] for member in self.manifest.members}
+
+
+def read_model(artifact: LocalArtifact) -> ServedModel:
+    """The model of a verified folder. Raises InvalidManifest, naming the file at fault."""
+    folder = artifact.folder
+    manifest = read_manifest(folder / MANIFEST_FILE)
+    card = folder / CARD_FILE
+    return ServedModel(
+        artifact=artifact,
+        manifest=manifest,
+        calibration=_read_part(folder / CALIBRATION_FILE, read_calibration),
+        golden=_read_part(folder / GOLDEN_FILE, lambda path: Golden.model_validate_json(path.read_bytes())),
+        card=card.read_text(encoding="utf-8") if card.exists() else "",
+        encoder=None if manifest.encoding is None else load_encoder(manifest.encoding, folder),
+    )
+
+
+class Catalogue:
+    """The served models by name, single models first."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        ordered = sorted(models, key=lambda model: model.is_ensemble)
+        self.models: Mapping[str, ServedModel] = {model.name: model for model in ordered}
+
+    @property
+    def default_model(self) -> str:
+        """The model that the page asks first: an ensemble, where there is one."""
+        return list(self.models)[-1]
+
+    def model(self, name: str) -> ServedModel:
+        """The model of this name. Raises UnknownModel, which lists those there are."""
+        if name not in self.models:
+            raise UnknownModel(
+                f"no model {name!r:.80}; known: {', '.join(self.models)}",
+                field="model",
+                hint="GET /models lists every model with its quality",
+            )
+        return self.models[name]
+
+    def prompt(self, prompt_id: str, model: ServedModel) -> Prompt:
+        """A prompt that this model scores. Raises UnknownPrompt, which lists those it does."""
+        return get_prompt(prompt_id, model.manifest.prompt_ids)
+
+    @cached_property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """Every prompt that some model scores, in the order of the prompts' file."""
+        served = {prompt_id for model in self.models.values() for prompt_id in model.manifest.prompt_ids}
+        return tuple(prompt for prompt_id, prompt in all_prompts().items() if prompt_id in served)
+
+    def models_for(self, prompt_id: str) -> list[ServedModel]:
+        """The models that score this prompt; raises UnknownPrompt when none does."""
+        get_prompt(prompt_id, [prompt.prompt_id for prompt in self.prompts])
+        return [model for model in self.models.values() if prompt_id in model.manifest.prompt_ids]
+
+    def runs_needed(self, models: Sequence[ServedModel]) -> list[ServedModel]:
+        """The single models whose graphs must run to answer for these, each once."""
+        names = dict.fromkeys(name for model in models for name in model.graph_names)
+        return [self.models[name] for name in names]
+
+
+def _read_part(path: Path, read: Callable[[Path], Part]) -> Part:
+    try:
+        return read(path)
+    except ValidationError as error:
+        raise InvalidManifest(
+            f"{path}: {error.error_count()} faults, the first: {error.errors()[0]['msg']}; publish the model again"
+        ) from error

@@ -1,0 +1,32 @@
+"""What an operator can set for the service: `FAIRMARK_SERVICE__…` in the environment, `[service]` in fairmark.toml."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from essays.params import Section
+
+
+class ServiceSettings(Section):
+    """How models are fetched and how requests are bounded. Host and port are `bentoml serve`'s own options."""
+
+    models: tuple[str, ...] = ()
+    """The models to serve; none means every champion in the store. An ensemble brings its members along."""
+    artifact_folder: Path = Path("out/serving")
+    """Where verified models are kept between starts; several instances may share it."""
+    lanes: int | None = Field(default=None, ge=1, le=256)
+    """Essays scored at the same moment; none means one per usable core."""
+    timeout_s: float = Field(default=20.0, gt=0)
+    """The longest that one essay may wait and take, in seconds."""
+    max_open_jobs: int = Field(default=128, ge=1)
+    """Runs of a model that may wait or go on at once; beyond it requests get 429. An ensemble takes one per member."""
+    max_body_bytes: int = Field(default=1_000_000, ge=1_000)
+    """Largest request body that is read."""
+    max_batch_essays: int = Field(default=64, ge=1)
+    """Most essays in one batch."""
+
+    @property
+    def num_lanes(self) -> int:
+        """Lanes, decided."""
+        return self.lanes or len(os.sched_getaffinity(0))

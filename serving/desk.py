@@ -1,0 +1,117 @@
+"""One worker's state: where each model stands, and the scorer once all are warm. The routes ask nothing else."""
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from essays.gate import MAX_CHARACTERS, MIN_WORDS
+from serving.catalogue import Catalogue, LocalArtifact
+from serving.config import ServiceSettings
+from serving.errors import NotReady
+from serving.lanes import LanePool
+from serving.loading import WarmModels, load_and_warm
+from serving.metrics import Metrics
+from serving.schemas import (
+    CacheMarker,
+    Limits,
+    ModelState,
+    QueueInfo,
+    ReadinessResponse,
+    StatusResponse,
+)
+from serving.scorer import Scorer
+
+SOFTWARE = ("bentoml", "onnxruntime", "tokenizers", "numpy")
+
+
+class Desk:
+    """Filled once by `open`, then read by every request."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self._scorer: Scorer | None = None
+        self._states: dict[str, ModelState] = {}
+        self._started = time.monotonic()
+
+    def expect(self, artifacts: Sequence[LocalArtifact]) -> None:
+        """List the models that `open` will load, as waiting."""
+        self._states = {artifact.name: ModelState(name=artifact.name, state="waiting") for artifact in artifacts}
+
+    def open(self, artifacts: Sequence[LocalArtifact], report: Callable[[ModelState], None]) -> None:
+        """Load and warm the models, then take requests. Blocks for seconds. Raises an ArtifactError."""
+
+        def note(state: ModelState) -> None:
+            self._states[state.name] = state
+            report(state)
+
+        warm = load_and_warm(artifacts, self.settings.num_lanes, note)
+        self._scorer = self._make_scorer(warm)
+
+    def close(self) -> None:
+        """Take no more requests."""
+        if self._scorer is not None:
+            self._scorer.pool.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model is warm."""
+        return self._scorer is not None
+
+    def scorer(self) -> Scorer:
+        """The scorer. Raises NotReady with where each model stands."""
+        if self._scorer is None:
+            raise NotReady(f"not ready: {_in_words(list(self._states.values()))}")
+        return self._scorer
+
+    def catalogue(self) -> Catalogue:
+        """The served models. Raises NotReady."""
+        return self.scorer().catalogue
+
+    def readiness(self) -> ReadinessResponse:
+        """Whether requests may come, and where each model stands."""
+        return ReadinessResponse(ready=self.ready, models=list(self._states.values()))
+
+    def status(self) -> StatusResponse:
+        """Everything an operator asks first."""
+        return StatusResponse(
+            ready=self.ready,
+            models=list(self._states.values()),
+            uptime_s=round(time.monotonic() - self._started, 1),
+            queue=None if self._scorer is None else _queue(self._scorer.pool),
+            cache=CacheMarker(),
+            limits=self._limits(),
+            versions={"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
+        )
+
+    def render_metrics(self) -> bytes:
+        """Prometheus' text."""
+        open_jobs = 0 if self._scorer is None else self._scorer.pool.open_jobs
+        return self.metrics.render(self._states, open_jobs)
+
+    def _limits(self) -> Limits:
+        return Limits(
+            max_body_bytes=self.settings.max_body_bytes,
+            max_characters=MAX_CHARACTERS,
+            min_words=MIN_WORDS,
+            max_batch_essays=self.settings.max_batch_essays,
+            timeout_s=self.settings.timeout_s,
+        )
+
+    def _make_scorer(self, warm: WarmModels) -> Scorer:
+        return Scorer(
+            warm.catalogue,
+            LanePool(warm.lanes, self.settings.max_open_jobs),
+            self.metrics,
+            timeout_s=self.settings.timeout_s,
+            max_batch_essays=self.settings.max_batch_essays,
+        )
+
+
+def _queue(pool: LanePool) -> QueueInfo:
+    return QueueInfo(lanes=len(pool.lanes), open_jobs=pool.open_jobs, max_open_jobs=pool.max_open_jobs)
+
+
+def _in_words(states: Sequence[ModelState]) -> str:
+    return ", ".join(f"{state.name} {state.state}" for state in states) or "no models yet"

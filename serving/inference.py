@@ -1,0 +1,54 @@
+"""One essay through one model, as plain functions that the scorer and the warm-up share."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from essays.ensemble import mix_unit_scores
+from serving.catalogue import Catalogue, ServedModel
+from serving.lanes import Lane
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one graph said about one essay."""
+
+    raw_unit_score: float
+    tokens_used: int
+    truncated: bool
+    tokenize_ms: float
+    infer_ms: float
+
+
+def run_graph(lane: Lane, *, model: ServedModel, text: str, prompt_id: str) -> Run:
+    """Encode a normalized essay and run the model's graph on it, on this lane's thread."""
+    assert model.encoder is not None, f"{model.name} is an ensemble and has no graph"
+    started = time.perf_counter()
+    encoded = model.encoder.encode(text, model.manifest.prompt_ids.index(prompt_id))
+    arrays = model.encoder.collate([encoded])
+    tokenized = time.perf_counter()
+    scores = lane.sessions[model.name].run(arrays)
+    return Run(
+        raw_unit_score=float(scores[0]),
+        tokens_used=encoded.tokens_used,
+        truncated=encoded.truncated,
+        tokenize_ms=(tokenized - started) * 1000,
+        infer_ms=(time.perf_counter() - tokenized) * 1000,
+    )
+
+
+def member_unit_scores(
+    catalogue: Catalogue, model: ServedModel, prompt_id: str, raw: Mapping[str, float]
+) -> dict[str, float]:
+    """The calibrated unit scores of an ensemble's members by name, from their raw ones; empty for a single model."""
+    return {
+        member.name: float(catalogue.models[member.name].calibration.unit_scores(prompt_id, raw[member.name]))
+        for member in model.manifest.members
+    }
+
+
+def raw_unit_score(model: ServedModel, prompt_id: str, raw: Mapping[str, float], members: Mapping[str, float]) -> float:
+    """What the model's own calibration starts from: the graph's score, or the mix of its members' calibrated ones."""
+    if not model.is_ensemble:
+        return raw[model.name]
+    return float(mix_unit_scores(model.weights(prompt_id), members))

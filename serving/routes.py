@@ -1,0 +1,136 @@
+"""The HTTP application: calls, page and documentation, with every error in the one form.
+
+BentoML hosts it (`serving.service`). It is not made of `bentoml.api` methods, because those log a wrong request with
+the essay in it, answer errors in three different forms, and accept fields that they do not know.
+"""
+
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from essays.errors import FairmarkError
+from serving.bodies import JSON, read_body
+from serving.calls import CALLS, Call
+from serving.desk import Desk
+from serving.errors import (
+    MAX_NAME_CHARACTERS,
+    ErrorResponse,
+    MalformedRequest,
+    Reply,
+    from_validation,
+    internal_error,
+    reply_to,
+    reply_to_http,
+)
+from serving.headers import DOCS_POLICY, SafeHeaders
+from serving.metrics import CONTENT_TYPE
+from serving.openapi import document
+from serving.web.page import STATIC_FOLDER, Page
+
+GetDesk = Callable[[], Desk]
+Handler = Callable[[Request], Awaitable[Response]]
+ShowError = Callable[[Reply], Response]
+
+# BentoML's logger: what it is configured with shows where the service runs.
+logger = logging.getLogger("bentoml.fairmark")
+
+
+def create_app(get_desk: GetDesk, swagger_folder: Path) -> Starlette:
+    """All paths but the health checks, which BentoML answers. `swagger_folder` holds the files of Swagger UI."""
+    page = Page(get_desk)
+    openapi = document(CALLS)
+
+    async def docs(_: Request) -> Response:
+        return FileResponse(STATIC_FOLDER / "docs.html", headers={"Content-Security-Policy": DOCS_POLICY})
+
+    async def docs_json(_: Request) -> Response:
+        return JSONResponse(openapi)
+
+    async def metrics(_: Request) -> Response:
+        return Response(get_desk().render_metrics(), media_type=CONTENT_TYPE)
+
+    return Starlette(
+        routes=[
+            *[_call_route(call, get_desk) for call in CALLS],
+            Route("/", _guarded("/", get_desk, page.handle, page.show_error), methods=["GET", "POST"]),
+            Route("/metrics", metrics),
+            Route("/docs", docs),
+            Route("/docs.json", docs_json),
+            Mount("/docs/assets", StaticFiles(directory=swagger_folder)),
+            Mount("/assets", StaticFiles(directory=STATIC_FOLDER)),
+        ],
+        exception_handlers={HTTPException: _routing_error},
+        middleware=[Middleware(SafeHeaders)],
+    )
+
+
+def _call_route(call: Call, get_desk: GetDesk) -> Route:
+    async def handle(request: Request) -> Response:
+        desk = get_desk()
+        taken = None
+        if call.takes:
+            body = await read_body(request, JSON, desk.settings.max_body_bytes)
+            try:
+                taken = call.takes.model_validate_json(body)
+            except ValidationError as error:
+                raise from_validation(error) from None  # the chained error would carry the essay
+        given = await call.answer(desk, taken)
+        return Response(given.model_dump_json(), media_type=JSON)
+
+    return Route(call.path, _guarded(call.path, get_desk, handle, json_error), methods=[call.method])
+
+
+def _guarded(route: str, get_desk: GetDesk, handle: Handler, show_error: ShowError) -> Handler:
+    """The handler with its errors answered and its numbers counted; nothing escapes to a logger that prints text."""
+
+    async def guarded(request: Request) -> Response:
+        started = time.perf_counter()
+        try:
+            response = await handle(request)
+        except FairmarkError as error:
+            response = show_error(reply_to(error))
+        except ClientDisconnect:
+            response = show_error(reply_to(MalformedRequest("the connection ended before the body did")))
+        except Exception as error:  # noqa: BLE001 - the last guard: our mistake must not print an essay
+            _log_mistake(route, error)
+            response = show_error(internal_error())
+        get_desk().metrics.answered(route, response.status_code, time.perf_counter() - started)
+        return response
+
+    return guarded
+
+
+def json_error(reply: Reply) -> Response:
+    """An error as the API answers it."""
+    body = ErrorResponse(error=reply.detail).model_dump_json()
+    return Response(body, reply.status, headers=reply.headers, media_type=JSON)
+
+
+async def _routing_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path[:MAX_NAME_CHARACTERS]
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        reply = reply_to_http(405, f"{path} does not take {request.method[:20]}", f"use {allowed}; see /docs")
+    else:
+        reply = reply_to_http(error.status_code, f"there is nothing at {path}", "/docs lists every path")
+    response = json_error(reply)
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _log_mistake(route: str, error: Exception) -> None:
+    # Frames and the error's kind, but not its text: that may quote what the caller sent.
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("mistake while answering %s: %s\n%s", route, type(error).__name__, frames)

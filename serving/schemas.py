@@ -1,0 +1,269 @@
+"""What the HTTP calls take and give, as closed pydantic types; the OpenAPI document is made from them.
+
+A JSON number may stand for a float, and nothing else is converted: `strict`, no extra fields, no NaN.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from essays.scores import ScoreRange
+from serving.errors import MAX_NAME_CHARACTERS, ErrorDetail
+
+DEFAULT_MODEL = "ensemble"
+
+
+class Schema(BaseModel):
+    """Closed, frozen and strict, with its docstrings in the OpenAPI document."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class ComparisonRequest(Schema):
+    """An essay to be scored by every model."""
+
+    essay: str
+    """The whole text, as written; line ends and composed or decomposed accents make no difference."""
+    prompt_id: str = Field(max_length=MAX_NAME_CHARACTERS, examples=["ellipse-overall"])
+    """The writing task: one of `GET /prompts`."""
+
+
+class ScoreRequest(ComparisonRequest):
+    """An essay to be scored."""
+
+    model: str = Field(default=DEFAULT_MODEL, max_length=MAX_NAME_CHARACTERS)
+    """The model to ask: one of `GET /models`."""
+
+
+class BatchRequest(Schema):
+    """Essays to be scored one by one; at most as many as `GET /status` says."""
+
+    essays: list[ScoreRequest] = Field(min_length=1)
+
+
+class ModelIdentity(Schema):
+    """Which model answered, down to its bytes."""
+
+    name: str
+    version: str
+    digest: str
+    """sha256 of the published bundle."""
+    runtime: str
+    """What ran its graph, with its version."""
+
+
+class Flag(Schema):
+    """A reason to look twice at a score."""
+
+    code: Literal["truncated", "wide_interval", "models_disagree"]
+    message: str
+    """The reason in a sentence."""
+
+
+class CacheMarker(Schema):
+    """Where the score came from."""
+
+    tier: Literal["off"] = "off"
+    """`off`: there is no cache; every score is computed."""
+    age_s: float | None = None
+    """Seconds since the score was computed; null when it was computed for this request."""
+
+
+class Timing(Schema):
+    """Where the time went, in milliseconds. An ensemble's members run side by side: each part is the slowest's."""
+
+    queue: float
+    """Waiting for a free lane."""
+    tokenize: float
+    infer: float
+    total: float
+    """From the parsed request to the answer."""
+
+
+class ScoreResponse(Schema):
+    """A score and how far to trust it."""
+
+    score: float
+    """On the prompt's scale, one of its grades."""
+    score_range: ScoreRange
+    unit_score: float = Field(ge=0, le=1)
+    """The calibrated score before rounding, from 0 (lowest) to 1 (highest)."""
+    interval: tuple[float, float]
+    """Lowest and highest grade that a human score is likely to have."""
+    coverage: float
+    """The share of human scores that intervals such as this are built to hold."""
+    flags: list[Flag]
+    """Reasons to look twice; empty for an ordinary essay."""
+    hand_off: bool
+    """Whether a person should score this essay: true as soon as there is a flag."""
+    truncated: bool
+    """Whether a part of the essay was too long for the model to see."""
+    tokens_used: int
+    """Tokens (or n-grams) that the model saw; an ensemble gives its members' largest number."""
+    model: ModelIdentity
+    cache: CacheMarker = CacheMarker()
+    timing_ms: Timing
+
+
+class BatchItem(Schema):
+    """One essay's result or, in its place, its error."""
+
+    result: ScoreResponse | None = None
+    error: ErrorDetail | None = None
+
+
+class BatchResponse(Schema):
+    """Results in the order of the request."""
+
+    results: list[BatchItem]
+
+
+class Disagreement(Schema):
+    """How far the models are apart."""
+
+    lowest: float
+    """The lowest of their scores, on the prompt's scale."""
+    highest: float
+    unit_spread: float
+    """Highest minus lowest calibrated unit score."""
+
+
+class ComparisonResponse(Schema):
+    """Every model's answer to one essay."""
+
+    prompt_id: str
+    results: list[ScoreResponse]
+    """In the order of `GET /models`."""
+    disagreement: Disagreement
+
+
+class PromptQuality(Schema):
+    """How well a model agreed with people on held-out essays of one prompt."""
+
+    prompt_id: str
+    num_essays: int
+    qwk: float
+    """Quadratic weighted kappa with the human score: 0 is chance, 1 is full agreement."""
+    qwk_interval: tuple[float, float]
+    """95 % bootstrap interval."""
+    human_qwk: float | None
+    """Agreement of two human raters on the same corpus, where it is known."""
+
+
+class MemberWeights(Schema):
+    """A part of an ensemble."""
+
+    name: str
+    version: str
+    weights: dict[str, float]
+    """By prompt."""
+
+
+class CorpusInfo(Schema):
+    """Essays that a model learned from."""
+
+    name: str
+    licence: str
+
+
+class ModelInfo(Schema):
+    """A model that is served."""
+
+    name: str
+    version: str
+    digest: str
+    kind: str
+    runtime: str
+    precision: str | None
+    """Of its numbers; null for an ensemble, which has none of its own."""
+    size_bytes: int
+    """Of its files."""
+    prompts: list[PromptQuality]
+    members: list[MemberWeights]
+    corpora: list[CorpusInfo]
+    git_commit: str
+    """The commit of the code that trained it."""
+    card: str
+    """The model card, in Markdown."""
+
+
+class ModelsResponse(Schema):
+    """Every model that is served."""
+
+    default: str
+    """The model that the page asks first."""
+    models: list[ModelInfo]
+
+
+class PromptInfo(Schema):
+    """A writing task that can be scored."""
+
+    prompt_id: str
+    title: str
+    description: str
+    writers: str
+    """Who wrote the essays that the models learned from."""
+    score_range: ScoreRange
+    models: list[str]
+    """The models that score it."""
+
+
+class PromptsResponse(Schema):
+    """Every writing task that can be scored."""
+
+    prompts: list[PromptInfo]
+
+
+class ModelState(Schema):
+    """Where a model stands on its way to being served."""
+
+    name: str
+    state: Literal["waiting", "loading", "warming", "ready", "failed"]
+    detail: str | None = None
+    """The reason, when it failed."""
+
+
+class QueueInfo(Schema):
+    """Work in hand."""
+
+    lanes: int
+    """Essays that are scored at the same moment."""
+    open_jobs: int
+    """Runs of a model that wait or go on now; an ensemble takes one for each member."""
+    max_open_jobs: int
+    """Beyond this, requests get 429."""
+
+
+class Limits(Schema):
+    """What one request may ask for."""
+
+    max_body_bytes: int
+    max_characters: int
+    """Of an essay."""
+    min_words: int
+    max_batch_essays: int
+    timeout_s: float
+    """For one essay."""
+
+
+class StatusResponse(Schema):
+    """The state of the service."""
+
+    ready: bool
+    models: list[ModelState]
+    uptime_s: float
+    queue: QueueInfo | None
+    """null while nothing can be scored yet."""
+    cache: CacheMarker
+    limits: Limits
+    versions: dict[str, str]
+    """Of the software that computes scores."""
+
+
+class ReadinessResponse(Schema):
+    """Whether requests may be sent here."""
+
+    ready: bool
+    models: list[ModelState]

@@ -1,0 +1,142 @@
+"""From an essay to an answer: the same road as in evaluation, over lanes. Knows neither BentoML nor HTTP.
+
+Normal form and gate -> encoding -> graph -> calibration -> flags. An ensemble's members run side by side; their
+calibrated unit scores are mixed, and its own calibration makes the grade.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from essays.errors import FairmarkError
+from essays.gate import scorable_text
+from essays.prompts import Prompt
+from serving.advice import flags_for
+from serving.catalogue import Catalogue, ServedModel
+from serving.errors import InvalidRequest, reply_to
+from serving.inference import Run, member_unit_scores, raw_unit_score, run_graph
+from serving.lanes import Done, LanePool
+from serving.metrics import Metrics
+from serving.schemas import (
+    BatchItem,
+    BatchResponse,
+    ComparisonResponse,
+    Disagreement,
+    ModelIdentity,
+    ScoreRequest,
+    ScoreResponse,
+    Timing,
+)
+
+Runs = Mapping[str, Done[Run]]
+"""By model name."""
+
+
+class Scorer:
+    """Answers for every served model."""
+
+    def __init__(
+        self, catalogue: Catalogue, pool: LanePool, metrics: Metrics, *, timeout_s: float, max_batch_essays: int
+    ) -> None:
+        self.catalogue = catalogue
+        self.pool = pool
+        self.metrics = metrics
+        self.timeout_s = timeout_s
+        self.max_batch_essays = max_batch_essays
+
+    async def score(self, essay: str, prompt_id: str, model_name: str) -> ScoreResponse:
+        """One model's answer. Raises a BadInput, Overloaded or DeadlinePassed."""
+        model = self.catalogue.model(model_name)
+        prompt = self.catalogue.prompt(prompt_id, model)
+        (answer,) = await self._answers(essay, prompt, [model])
+        return answer
+
+    async def compare(self, essay: str, prompt_id: str) -> ComparisonResponse:
+        """Every model's answer to one essay; no graph runs twice."""
+        models = self.catalogue.models_for(prompt_id)
+        answers = await self._answers(essay, self.catalogue.prompt(prompt_id, models[0]), models)
+        scores = [answer.score for answer in answers]
+        unit_scores = [answer.unit_score for answer in answers]
+        apart = Disagreement(lowest=min(scores), highest=max(scores), unit_spread=max(unit_scores) - min(unit_scores))
+        return ComparisonResponse(prompt_id=prompt_id, results=answers, disagreement=apart)
+
+    async def score_batch(self, requests: Sequence[ScoreRequest]) -> BatchResponse:
+        """One result or one error for each essay, in order; a batch never takes more room than there are lanes."""
+        if len(requests) > self.max_batch_essays:
+            raise InvalidRequest(
+                f"essays: {len(requests)} essays, at most {self.max_batch_essays} are taken at a time",
+                field="essays",
+                hint="send them in several requests",
+            )
+        room = asyncio.Semaphore(len(self.pool.lanes))
+
+        async def one(request: ScoreRequest) -> BatchItem:
+            async with room:
+                try:
+                    return BatchItem(result=await self.score(request.essay, request.prompt_id, request.model))
+                except FairmarkError as error:
+                    return BatchItem(error=reply_to(error).detail)
+
+        return BatchResponse(results=list(await asyncio.gather(*map(one, requests))))
+
+    async def _answers(self, essay: str, prompt: Prompt, models: Sequence[ServedModel]) -> list[ScoreResponse]:
+        started = time.perf_counter()
+        text = scorable_text(essay)
+        needed = self.catalogue.runs_needed(models)
+        jobs = [partial(run_graph, model=model, text=text, prompt_id=prompt.prompt_id) for model in needed]
+        done = await self.pool.run(jobs, self.timeout_s)
+        runs = {model.name: run for model, run in zip(needed, done, strict=True)}
+        return [self._answer(model, prompt, runs, started) for model in models]
+
+    def _answer(self, model: ServedModel, prompt: Prompt, runs: Runs, started: float) -> ScoreResponse:
+        parts = [runs[name] for name in model.graph_names]
+        raw = {name: runs[name].result.raw_unit_score for name in model.graph_names}
+        members = member_unit_scores(self.catalogue, model, prompt.prompt_id, raw)
+        grade = model.calibration.grade(prompt, raw_unit_score(model, prompt.prompt_id, raw, members))
+        truncated = any(part.result.truncated for part in parts)
+        flags = flags_for(
+            score_range=prompt.score_range,
+            interval=grade.interval,
+            truncated=truncated,
+            member_unit_scores={
+                name: members[name] for name, weight in model.weights(prompt.prompt_id).items() if weight
+            },
+        )
+        timing = _timing(parts, started)
+        self.metrics.scored(model.name, prompt.prompt_id, grade.unit_score, timing.infer / 1000)
+        return ScoreResponse(
+            score=grade.score,
+            score_range=prompt.score_range,
+            unit_score=grade.unit_score,
+            interval=grade.interval,
+            coverage=model.calibration.coverage,
+            flags=flags,
+            hand_off=bool(flags),
+            truncated=truncated,
+            tokens_used=max(part.result.tokens_used for part in parts),
+            model=self.identity(model),
+            timing_ms=timing,
+        )
+
+    def identity(self, model: ServedModel) -> ModelIdentity:
+        """Which model this is, down to its bytes and what runs it."""
+        runtimes = {self.pool.lanes[0].sessions[name].runtime for name in model.graph_names}
+        artifact = model.artifact
+        return ModelIdentity(
+            name=artifact.name, version=artifact.version, digest=artifact.digest, runtime=", ".join(sorted(runtimes))
+        )
+
+
+def _timing(parts: Sequence[Done[Run]], started: float) -> Timing:
+    return Timing(
+        queue=_milliseconds(max(part.waited_ms for part in parts)),
+        tokenize=_milliseconds(max(part.result.tokenize_ms for part in parts)),
+        infer=_milliseconds(max(part.result.infer_ms for part in parts)),
+        total=_milliseconds((time.perf_counter() - started) * 1000),
+    )
+
+
+def _milliseconds(value: float) -> float:
+    # Microseconds are as fine as these clocks are worth reading.
+    return round(value, 3)

@@ -1,0 +1,247 @@
+"""What the page's template is given: words, and positions on a drawn scale. No HTML here, no arithmetic there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from essays.scores import ScoreRange
+from serving.catalogue import Catalogue
+from serving.errors import ErrorDetail
+from serving.schemas import ComparisonResponse, ModelState, ScoreResponse, Timing
+
+# The drawing leaves room at both ends for half a marker; positions are in percent of its width.
+_FIRST, _LAST = 5.0, 95.0
+_MOST_LABELS = 7
+_KINDS = {
+    "lexical": "letters, words and length",
+    "lstm": "a recurrent network",
+    "encoder": "a transformer",
+    "decoder": "a language model",
+    "ensemble": "all models together",
+}
+
+
+@dataclass(frozen=True)
+class FormValues:
+    """What stands in the form."""
+
+    essay: str = ""
+    prompt_id: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A choice in a list."""
+
+    value: str
+    label: str
+    detail: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on the scale, in percent of the drawing's width, with a label where there is room for one."""
+
+    x: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An answer drawn on its prompt's range."""
+
+    ticks: list[Tick]
+    score_x: str
+    interval_x: str
+    interval_width: str
+    in_words: str
+    """What a reader who cannot see the drawing hears."""
+
+
+@dataclass(frozen=True)
+class ModelAnswer:
+    """One model's answer among the others."""
+
+    name: str
+    kind: str
+    score: str
+    interval: str
+    agreement: str
+    """QWK on held-out essays of this prompt, or nothing where it was not measured."""
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class ResultView:
+    """The answer below the form."""
+
+    score: str
+    low: str
+    high: str
+    interval: str
+    coverage: str
+    hand_off: bool
+    flags: list[str]
+    scale: Scale
+    others: list[ModelAnswer]
+    spread: str
+    model: str
+    version: str
+    runtime: str
+    tokens_used: int
+    timing: str
+    timing_parts: str
+    cache: str
+
+
+@dataclass(frozen=True)
+class PageView:
+    """Everything that the template shows."""
+
+    values: FormValues
+    prompts: list[Option] = field(default_factory=list)
+    models: list[Option] = field(default_factory=list)
+    result: ResultView | None = None
+    errors: dict[str, str] = field(default_factory=dict)
+    """By field of the form; under an empty name what belongs to none."""
+    hint: str = ""
+    waiting: Sequence[ModelState] = ()
+    """Where the models stand, while they are not all ready."""
+    min_words: int = 0
+    max_characters: int = 0
+
+    @property
+    def title(self) -> str:
+        """For the window, with what happened first."""
+        if self.errors:
+            return "Not scored: Fairmark"
+        return f"Score {self.result.score}: Fairmark" if self.result else "Fairmark: essay scores you can question"
+
+
+def prompt_options(catalogue: Catalogue, chosen: str) -> list[Option]:
+    """The writing tasks to choose from."""
+    return [
+        Option(
+            value=prompt.prompt_id,
+            label=f"{prompt.title} ({prompt.score_range.low:g} to {prompt.score_range.high:g})",
+            detail=f"{prompt.description} Learned from essays by: {prompt.writers}.",
+            chosen=prompt.prompt_id == chosen,
+        )
+        for prompt in catalogue.prompts
+    ]
+
+
+def model_options(catalogue: Catalogue, chosen: str) -> list[Option]:
+    """The models to choose from, the default first."""
+    models = sorted(catalogue.models.values(), key=lambda model: model.name != catalogue.default_model)
+    wanted = chosen or catalogue.default_model
+    return [
+        Option(model.name, f"{model.name}: {_KINDS[model.manifest.kind]}", "", model.name == wanted) for model in models
+    ]
+
+
+def result_view(comparison: ComparisonResponse, chosen: str, catalogue: Catalogue) -> ResultView:
+    """The chosen model's answer, with the others beside it."""
+    answer = next(result for result in comparison.results if result.model.name == chosen)
+    timing = answer.timing_ms
+    return ResultView(
+        score=f"{answer.score:g}",
+        low=f"{answer.score_range.low:g}",
+        high=f"{answer.score_range.high:g}",
+        interval=_interval(answer),
+        coverage=f"{answer.coverage:.0%}",
+        hand_off=answer.hand_off,
+        flags=[flag.message for flag in answer.flags],
+        scale=scale_of(answer),
+        others=[
+            _model_answer(result, comparison.prompt_id, catalogue)
+            for result in comparison.results
+            if result.model.name != chosen
+        ],
+        spread=_spread(comparison),
+        model=answer.model.name,
+        version=answer.model.version,
+        runtime=answer.model.runtime,
+        tokens_used=answer.tokens_used,
+        timing=f"{timing.total:.0f} ms",
+        timing_parts=_timing_parts(timing),
+        cache="computed now (no cache)" if answer.cache.tier == "off" else answer.cache.tier,
+    )
+
+
+def errors_of(detail: ErrorDetail) -> dict[str, str]:
+    """An error beside its field of the form, or above the form when it belongs to none."""
+    place = detail.field if detail.field in ("essay", "prompt_id", "model") else ""
+    return {place or "": f"{detail.message[:1].upper()}{detail.message[1:]}."}
+
+
+def scale_of(answer: ScoreResponse) -> Scale:
+    """Where score and interval lie on the drawn range."""
+    score_range = answer.score_range
+    left, right = (_position(score_range, bound) for bound in answer.interval)
+    return Scale(
+        ticks=_ticks(score_range),
+        score_x=_percent(_position(score_range, answer.score)),
+        interval_x=_percent(left),
+        interval_width=_percent(right - left),
+        in_words=f"Score {answer.score:g} on a scale from {score_range.low:g} to {score_range.high:g};"
+        f" likely between {answer.interval[0]:g} and {answer.interval[1]:g}",
+    )
+
+
+def _model_answer(result: ScoreResponse, prompt_id: str, catalogue: Catalogue) -> ModelAnswer:
+    manifest = catalogue.models[result.model.name].manifest
+    agreement = next((metrics.qwk for metrics in manifest.metrics if metrics.prompt_id == prompt_id), None)
+    return ModelAnswer(
+        name=result.model.name,
+        kind=_KINDS[manifest.kind],
+        score=f"{result.score:g}",
+        interval=_interval(result),
+        agreement="" if agreement is None else f"{agreement:.2f}",
+        scale=scale_of(result),
+    )
+
+
+def _spread(comparison: ComparisonResponse) -> str:
+    apart = comparison.disagreement
+    if len(comparison.results) < 2:
+        return ""
+    if apart.lowest == apart.highest:
+        return f"All {len(comparison.results)} models give {apart.lowest:g}."
+    return f"The models' scores lie between {apart.lowest:g} and {apart.highest:g}."
+
+
+def _timing_parts(timing: Timing) -> str:
+    return f"{timing.queue:.0f} ms waiting, {timing.tokenize:.1f} ms reading, {timing.infer:.0f} ms computing"
+
+
+def _interval(answer: ScoreResponse) -> str:
+    low, high = answer.interval
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _ticks(score_range: ScoreRange) -> list[Tick]:
+    grades = [float(grade) for grade in score_range.grades()]
+    every = _label_every(len(grades))
+    # Every grade is a mark, unless they would touch.
+    marked = grades if len(grades) <= 21 else grades[::every]
+    return [
+        Tick(_percent(_position(score_range, grade)), f"{grade:g}" if grades.index(grade) % every == 0 else "")
+        for grade in marked
+    ]
+
+
+def _label_every(num_grades: int) -> int:
+    """The smallest distance between labelled grades that labels both ends with few labels in all."""
+    steps = num_grades - 1
+    fitting = [every for every in range(1, steps + 1) if steps % every == 0 and steps // every < _MOST_LABELS]
+    return min(fitting)
+
+
+def _position(score_range: ScoreRange, score: float) -> float:
+    return _FIRST + (_LAST - _FIRST) * float(score_range.to_unit(score))
+
+
+def _percent(position: float) -> str:
+    return f"{position:.2f}%"

@@ -1,0 +1,301 @@
+"""Three small real models, packed as bundles: n-grams, tokens, and an ensemble of both, on two prompts."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from essays.bundle import bundle_name, verify_and_extract, write_bundle
+from essays.calibration import Band, Calibration, PromptCalibration, write_calibration
+from essays.encoding import NgramEncoding, TokenEncoding, load_encoder
+from essays.ensemble import mix_unit_scores
+from essays.features import NUM_FEATURES
+from essays.manifest import (
+    CALIBRATION_FILE,
+    CARD_FILE,
+    GOLDEN_FILE,
+    GRAPH_FILE,
+    CorpusSource,
+    Golden,
+    GoldenEssay,
+    Graph,
+    Manifest,
+    Member,
+    PromptMetrics,
+    TensorSpec,
+    content_version,
+    describe_file,
+)
+from essays.prompts import get_prompt
+from serving.catalogue import LocalArtifact
+from serving.config import ServiceSettings
+from serving.desk import Desk
+from serving.sessions import open_session
+
+PROMPT_IDS = ("ellipse-overall", "asap-1")
+WORDS = ["the", "a", "school", "pupil", "teacher", "think", "learn", "because", "however", "example", "people"]
+GOLDEN_TEXTS = (
+    "I think a school should open late, because pupils who sleep enough learn more. My sister falls asleep in the first"
+    " lesson. However, parents go to work early, and a small child cannot wait at home alone until nine o'clock.",
+    "Computers help people. For example my uncle writes to us from another country, and we see his children grow. But I"
+    " also know people who sit in front of a screen all day and never go outside, so there must be a limit.",
+)
+WEIGHTS = {"lexical": 0.4, "tiny": 0.6}
+RNG_SEED = 5
+
+
+def ngram_graph() -> onnx.ModelProto:
+    """A linear model of surface features and the number of n-grams, squashed."""
+    rng = np.random.default_rng(RNG_SEED)
+    constants = {
+        "weights": rng.normal(0, 0.05, (NUM_FEATURES, 1)).astype(np.float32),
+        "prompt_bias": np.array([0.2, -0.1], dtype=np.float32),
+        "zero": np.array(0, dtype=np.int64),
+        "rate": np.array(0.0004, dtype=np.float32),
+        "axis": np.array([1], dtype=np.int64),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["features", "weights"], ["linear"]),
+        helper.make_node("Squeeze", ["linear", "axis"], ["from_features"]),
+        helper.make_node("Greater", ["ngram_ids", "zero"], ["real"]),
+        helper.make_node("Cast", ["real"], ["ones"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["ones", "axis"], ["count"], keepdims=0),
+        helper.make_node("Mul", ["count", "rate"], ["from_ngrams"]),
+        helper.make_node("Gather", ["prompt_bias", "prompt_index"], ["from_prompt"]),
+        helper.make_node("Sum", ["from_features", "from_ngrams", "from_prompt"], ["logit"]),
+        helper.make_node("Sigmoid", ["logit"], ["raw_unit_score"]),
+    ]
+    inputs = [int_input("ngram_ids", 2), float_input("features"), int_input("prompt_index", 1)]
+    return graph("ngrams", nodes, inputs, constants)
+
+
+def token_graph(num_tokens: int) -> onnx.ModelProto:
+    """A mean of word vectors under the mask, through one unit, squashed."""
+    rng = np.random.default_rng(RNG_SEED)
+    constants = {
+        "table": rng.normal(0, 1, (num_tokens, 8)).astype(np.float32),
+        "head": rng.normal(0, 0.5, (8, 1)).astype(np.float32),
+        "prompt_bias": np.array([0.1, 0.3], dtype=np.float32),
+        "axis": np.array([1], dtype=np.int64),
+        "last": np.array([2], dtype=np.int64),
+    }
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["vectors"]),  # (B, T, 8)
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["wide_mask"]),
+        helper.make_node("Mul", ["vectors", "wide_mask"], ["masked"]),
+        helper.make_node("ReduceSum", ["masked", "axis"], ["total"], keepdims=0),
+        helper.make_node("ReduceSum", ["mask", "axis"], ["length"], keepdims=1),
+        helper.make_node("Div", ["total", "length"], ["pooled"]),
+        helper.make_node("MatMul", ["pooled", "head"], ["linear"]),
+        helper.make_node("Squeeze", ["linear", "axis"], ["from_words"]),
+        helper.make_node("Gather", ["prompt_bias", "prompt_index"], ["from_prompt"]),
+        helper.make_node("Add", ["from_words", "from_prompt"], ["logit"]),
+        helper.make_node("Sigmoid", ["logit"], ["raw_unit_score"]),
+    ]
+    inputs = [int_input("input_ids", 2), int_input("attention_mask", 2), int_input("prompt_index", 1)]
+    return graph("tokens", nodes, inputs, constants)
+
+
+def graph(name: str, nodes: list, inputs: list, constants: dict[str, np.ndarray]) -> onnx.ModelProto:
+    output = helper.make_tensor_value_info("raw_unit_score", TensorProto.FLOAT, ["batch"])
+    initializers = [numpy_helper.from_array(value, key) for key, value in constants.items()]
+    made = helper.make_graph(nodes, name, inputs, [output], initializers)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def int_input(name: str, rank: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"][:rank])
+
+
+def float_input(name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", NUM_FEATURES])
+
+
+def small_tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, **{word: 2 + i for i, word in enumerate(WORDS)}}, "[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    return tokenizer
+
+
+def calibration(half_width: float) -> Calibration:
+    parts = [
+        PromptCalibration(
+            prompt_id=prompt_id,
+            centre=0.55,
+            offset=0.02,
+            stretch=1.4,
+            bands=(Band(up_to=0.5, half_width=half_width), Band(up_to=1.0, half_width=half_width * 1.2)),
+        )
+        for prompt_id in PROMPT_IDS
+    ]
+    return Calibration(coverage=0.9, prompts=tuple(parts))
+
+
+def specs(model: onnx.ModelProto) -> Graph:
+    kinds = {TensorProto.INT64: "int64", TensorProto.FLOAT: "float32"}
+
+    def spec(value: onnx.ValueInfoProto) -> TensorSpec:
+        tensor = value.type.tensor_type
+        shape = tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)
+        return TensorSpec(name=value.name, dtype=kinds[tensor.elem_type], shape=shape)
+
+    return Graph(
+        file=GRAPH_FILE,
+        precision="fp32",
+        inputs=tuple(map(spec, model.graph.input)),
+        outputs=tuple(map(spec, model.graph.output)),
+    )
+
+
+def raw_scores(folder: Path, encoding: NgramEncoding | TokenEncoding, described: Graph) -> dict[tuple[str, str], float]:
+    """What ONNX Runtime gives each golden text on each prompt."""
+    encoder, session = load_encoder(encoding, folder), open_session(described, folder)
+    return {
+        (text, prompt_id): float(session.run(encoder.collate([encoder.encode(text, index)]))[0])
+        for text in GOLDEN_TEXTS
+        for index, prompt_id in enumerate(PROMPT_IDS)
+    }
+
+
+def write_parts(folder: Path, raw: dict[tuple[str, str], float], own: Calibration) -> None:
+    essays = tuple(
+        GoldenEssay(
+            text=text,
+            prompt_id=prompt_id,
+            raw_unit_score=score,
+            score=own.grade(get_prompt(prompt_id), score).score,
+        )
+        for (text, prompt_id), score in raw.items()
+    )
+    (folder / GOLDEN_FILE).write_text(Golden(essays=essays).model_dump_json())
+    (folder / CARD_FILE).write_text(f"# {folder.name}\n\nMade by a test.\n")
+    write_calibration(own, folder / CALIBRATION_FILE)
+
+
+def pack(folder: Path, out_folder: Path, **parts: object) -> Path:
+    """A bundle of this folder, named after it."""
+    manifest = Manifest.model_validate(
+        {
+            "name": folder.name,
+            "version": "0" * 12,
+            "prompt_ids": PROMPT_IDS,
+            "metrics": tuple(
+                PromptMetrics(prompt_id=each, num_essays=100, qwk=0.7, qwk_interval=(0.65, 0.75)) for each in PROMPT_IDS
+            ),
+            "corpora": (CorpusSource(name="made-up", licence="CC0-1.0"),),
+            "git_commit": "0" * 40,
+            "pipeline_digest": "0" * 64,
+            "files": {path.name: describe_file(path) for path in sorted(folder.iterdir())},
+            **parts,
+        }
+    )
+    return write_bundle(folder, manifest.model_copy(update={"version": content_version(manifest)}), out_folder)
+
+
+class Bundles:
+    """Bundles in a folder, by model name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paths: dict[str, Path] = {}
+
+    def lexical(self, kind: str = "lexical", half_width: float = 0.1) -> Path:
+        model = ngram_graph()
+        return self._single(kind, "lexical", model, NgramEncoding(shortest=2, longest=4, num_buckets=4096), half_width)
+
+    def tiny(self) -> Path:
+        tokenizer = small_tokenizer()
+        model = token_graph(tokenizer.get_vocab_size())
+        folder = self._folder("tiny")
+        tokenizer.save(str(folder / "tokenizer.json"))
+        return self._single("tiny", "encoder", model, TokenEncoding(head_tokens=96, tail_tokens=32), 0.08)
+
+    def ensemble(self, members: dict[str, Path]) -> Path:
+        folder = self._folder("ensemble")
+        own = calibration(0.07)
+        member_scores = {name: golden_of(self.folder / "parts" / name) for name in members}
+        mixed = {
+            key: float(mix_unit_scores(WEIGHTS, {name: scores[key] for name, scores in member_scores.items()}))
+            for key in next(iter(member_scores.values()))
+        }
+        write_parts(folder, mixed, own)
+        parts = tuple(
+            Member(name=name, version=version_of(path), weights=dict.fromkeys(PROMPT_IDS, WEIGHTS[name]))
+            for name, path in members.items()
+        )
+        self.paths["ensemble"] = pack(folder, self.folder, kind="ensemble", members=parts)
+        return self.paths["ensemble"]
+
+    def _single(
+        self, name: str, kind: str, model: onnx.ModelProto, encoding: NgramEncoding | TokenEncoding, half_width: float
+    ) -> Path:
+        folder = self._folder(name)
+        onnx.save(model, str(folder / GRAPH_FILE))
+        described = specs(model)
+        write_parts(folder, raw_scores(folder, encoding, described), calibration(half_width))
+        self.paths[name] = pack(folder, self.folder, kind=kind, encoding=encoding, graphs=(described,))
+        return self.paths[name]
+
+    def _folder(self, name: str) -> Path:
+        folder = self.folder / "parts" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def golden_of(folder: Path) -> dict[tuple[str, str], float]:
+    """Calibrated unit scores of the golden essays."""
+    golden = Golden.model_validate_json((folder / GOLDEN_FILE).read_bytes())
+    own = Calibration.model_validate_json((folder / CALIBRATION_FILE).read_bytes())
+    return {
+        (essay.text, essay.prompt_id): float(own.unit_scores(essay.prompt_id, essay.raw_unit_score))
+        for essay in golden.essays
+    }
+
+
+def version_of(path: Path) -> str:
+    return path.stem.rpartition("-")[2]
+
+
+def extracted(paths: Sequence[Path], folder: Path) -> list[LocalArtifact]:
+    """Bundles as verified folders."""
+    artifacts = []
+    for path in paths:
+        entry = describe_file(path)
+        target = folder / entry.sha256
+        manifest = verify_and_extract(path, entry, target)
+        assert path.name == bundle_name(manifest.name, manifest.version)
+        artifacts.append(LocalArtifact(manifest.name, manifest.version, entry.sha256, target))
+    return artifacts
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """lexical, tiny and the ensemble of both."""
+    made = Bundles(tmp_path_factory.mktemp("bundles"))
+    made.ensemble({"lexical": made.lexical(), "tiny": made.tiny()})
+    return made
+
+
+@pytest.fixture(scope="session")
+def artifacts(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> list[LocalArtifact]:
+    """The three models, extracted."""
+    return extracted(list(bundles.paths.values()), tmp_path_factory.mktemp("artifacts"))
+
+
+@pytest.fixture(scope="session")
+def desk(artifacts: list[LocalArtifact]) -> Iterator[Desk]:
+    """A desk with the three models warm, on two lanes."""
+    opened = Desk(ServiceSettings(lanes=2, max_body_bytes=300_000, max_batch_essays=8))
+    opened.expect(artifacts)
+    opened.open(artifacts, lambda _: None)
+    yield opened
+    opened.close()

@@ -1,0 +1,108 @@
+"""The page without a browser: forms posted as a browser without JavaScript posts them."""
+
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from serving.desk import Desk
+from serving.routes import create_app
+
+ESSAY = (
+    "My school is small, and I like it. The teachers know every pupil by name, so when somebody is sad they see it."
+    " However we have no laboratory, and I want to learn chemistry. People say a big school has more to offer."
+)
+GOOD = {"essay": ESSAY, "prompt_id": "ellipse-overall", "model": "ensemble"}
+
+
+@pytest.fixture
+def client(desk: Desk, tmp_path: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(lambda: desk, tmp_path)) as opened:
+        yield opened
+
+
+def test_the_form_offers_every_prompt_and_model(client: TestClient) -> None:
+    page = client.get("/").text
+    assert re.findall(r'<option value="([^"]+)"', page) == [
+        "ellipse-overall", "asap-1", "ensemble", "lexical", "tiny",
+    ]  # fmt: skip
+    assert 'id="result"' not in page
+
+
+def test_an_answer_shows_score_interval_models_and_time(client: TestClient) -> None:
+    answer = client.post("/", data=GOOD)
+    page = answer.text
+    expected = client.post("/score", json=GOOD).json()
+    assert answer.status_code == 200
+    assert f'<span class="score">{expected["score"]:g}</span>' in page
+    low, high = expected["interval"]
+    assert f"likely between {low:g} and {high:g}" in page
+    assert "on a scale from 1 to 5" in page
+    for name in ("lexical", "tiny"):
+        assert f'<th scope="row">{name}' in page
+    assert "ms waiting" in page
+    assert "computed now (no cache)" in page
+    assert ESSAY in html.unescape(page)
+
+
+def test_the_chosen_model_leads_and_the_others_follow(client: TestClient) -> None:
+    page = client.post("/", data={**GOOD, "model": "tiny", "prompt_id": "asap-1"}).text
+    assert "on a scale from 2 to 12" in page
+    assert '<option value="tiny" selected>' in page
+    assert '<th scope="row">ensemble' in page
+    assert '<th scope="row">tiny' not in page
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "field", "words"),
+    [
+        ({"essay": ""}, 422, "essay", "The essay is empty."),
+        ({"essay": "Too short."}, 422, "essay", "The essay has 2 words; at least 20 are needed for a score."),
+        ({"prompt_id": "nowhere"}, 404, "prompt_id", "No prompt 'nowhere'"),
+        ({"model": "gpt"}, 404, "model", "No model 'gpt'"),
+    ],
+)
+def test_an_error_stands_in_words_beside_its_field(
+    client: TestClient, change: dict[str, str], status: int, field: str, words: str
+) -> None:
+    answer = client.post("/", data={**GOOD, **change})
+    page = html.unescape(answer.text)
+    assert answer.status_code == status
+    said = re.search(rf'<p class="error" id="{field}-error"><strong>Error:</strong> ([^<]+)', page)
+    assert said
+    assert said.group(1).startswith(words)
+    assert re.search(rf'id="{field}"[^>]*aria-describedby="[^"]*{field}-error" aria-invalid="true"', page)
+    assert 'id="result"' not in page
+
+
+def test_what_was_written_stays_in_the_form_and_is_never_markup(client: TestClient) -> None:
+    essay = '</textarea><script>alert(1)</script> & "quotes" ' + ESSAY
+    for data in ({**GOOD, "essay": essay}, {**GOOD, "essay": essay, "prompt_id": "<b>"}):
+        page = client.post("/", data=data).text
+        assert "<script>alert" not in page
+        assert "<b>" not in page
+        assert essay in html.unescape(page)
+
+
+def test_a_form_that_is_too_large_or_garbled_gets_a_page_not_a_failure(client: TestClient) -> None:
+    large = client.post("/", data={**GOOD, "essay": "word " * 80_000})
+    assert large.status_code == 413
+    assert "larger than 300,000 bytes" in large.text
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    for content in (b"essay=%ff%fe", b"\xff\xfe", b"&".join([b"a=1"] * 50), b"essay"):
+        garbled = client.post("/", content=content, headers=headers)
+        assert garbled.status_code == 400
+        assert 'role="alert"' in garbled.text
+    assert client.post("/", json=GOOD).status_code == 415
+    assert client.post("/", content=b"", headers=headers).status_code == 404
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_has_nothing_inline(client: TestClient) -> None:
+    page = client.post("/", data=GOOD).text
+    assert not re.search(r'(src|href)="(?!/|#)', page)
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script>", page)
+    for asset in re.findall(r'(?:src|href)="(/assets/[^"]+)"', page):
+        assert client.get(asset).status_code == 200
