@@ -134,7 +134,7 @@ class NgramEncoder:
         """Never truncates."""
         encoding = self.encoding
         buckets = ngram_buckets(text, encoding.shortest, encoding.longest, encoding.num_buckets)
-        arrays = {
+        arrays: Arrays = {
             "ngram_ids": buckets,
             "features": surface_features(text),
             "prompt_index": np.asarray(prompt_index, dtype=np.int64),

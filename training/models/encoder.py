@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from training.models.parts import PromptHeads, TargetScale, masked_mean
+from training.models.scorer import TokenScorer
 from training.models.spec import EncoderShape
 
 
-class EncoderScorer(nn.Module):
+class EncoderScorer(TokenScorer):
     """Reads token ids and scores the first state and the mean state."""
 
     def __init__(self, num_prompts: int, shape: EncoderShape) -> None:
@@ -28,6 +29,11 @@ class EncoderScorer(nn.Module):
         self.heads = PromptHeads(num_prompts, 2 * config.hidden_size)
         self.target = TargetScale(num_prompts)
 
+    def set_backbone(self, state: dict[str, Tensor]) -> None:
+        """Take pretrained weights; those that this module has no place for (a pooler's) are left."""
+        wanted = self.backbone.state_dict()
+        self.backbone.load_state_dict({name: state[name] for name in wanted})
+
     def pooled(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
         """What the heads see: the first token's state and the mean of all, (B, 2H)."""
         words = self.backbone.get_input_embeddings()(input_ids)  # (B, T, H)
@@ -35,11 +41,6 @@ class EncoderScorer(nn.Module):
         words = torch.cat([first, words[:, 1:]], dim=1)
         states = self.backbone(inputs_embeds=words, attention_mask=attention_mask).last_hidden_state  # (B, T, H)
         return torch.cat([states[:, 0], masked_mean(states, attention_mask)], dim=-1)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
-        """`raw_unit_score` (B,) from ids and mask (B, T) and prompt (B,)."""
-        pooled = self.pooled(input_ids, attention_mask, prompt_index).float()
-        return self.target(self.heads(pooled, prompt_index), prompt_index)
 
 
 def backbone_config(written: dict[str, Any]) -> PretrainedConfig:

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from essays.features import NUM_FEATURES
 from training.models.parts import TargetScale
 
+FEATURE_CLIP = 3.0
+"""Largest distance of a feature from its mean that counts, in standard deviations."""
+
 
 class LexicalScorer(nn.Module):
     """Looks up a weight per n-gram and adds weighted surface features."""
@@ -33,12 +36,21 @@ class LexicalScorer(nn.Module):
         self.register_buffer("bias", torch.zeros(num_prompts))
         self.target = TargetScale(num_prompts)
 
+    def set_feature_scale(self, features: Tensor) -> None:
+        """Take mean and deviation from the train essays' features, (N, F); a constant feature then counts nothing."""
+        self.feature_mean.copy_(features.mean(dim=0))
+        deviation = features.std(dim=0, correction=0)
+        self.feature_deviation.copy_(torch.where(deviation > 0, deviation, torch.inf))
+
+    def standardized(self, features: Tensor) -> Tensor:
+        """Standardized features, (B, F), clipped: an odd essay must not be scored by one wild number."""
+        return ((features - self.feature_mean) / self.feature_deviation).clamp(-FEATURE_CLIP, FEATURE_CLIP)
+
     def forward(self, ngram_ids: Tensor, features: Tensor, prompt_index: Tensor) -> Tensor:
         """`raw_unit_score` (B,) from ids (B, T), features (B, F) and prompt (B,)."""
         # One flat table, a row of prompts for each bucket; row 0, the padding, is all zeros.
         places = ngram_ids * self.num_prompts + prompt_index.unsqueeze(1)  # (B, T)
         weighted = self.ngram_weights[places].sum(dim=1)  # (B,)
         length = self.bucket_weights[ngram_ids].sum(dim=1).clamp(min=1e-6).sqrt()  # (B,)
-        standard = (features - self.feature_mean) / self.feature_deviation  # (B, F)
-        from_features = (standard * self.feature_weights[prompt_index]).sum(dim=1)
+        from_features = (self.standardized(features) * self.feature_weights[prompt_index]).sum(dim=1)
         return self.target(weighted / length + from_features + self.bias[prompt_index], prompt_index)

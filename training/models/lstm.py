@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from training.models.parts import PromptHeads, TargetScale
+from training.models.scorer import TokenScorer
 from training.models.spec import LstmShape
 
 
-class LstmScorer(nn.Module):
+class LstmScorer(TokenScorer):
     """Reads word ids both ways and weighs what it read."""
 
     def __init__(self, num_prompts: int, shape: LstmShape) -> None:
@@ -28,6 +29,11 @@ class LstmScorer(nn.Module):
         self.heads = PromptHeads(num_prompts, pooled_size + shape.prompt_size)
         self.target = TargetScale(num_prompts)
 
+    def set_word_vectors(self, table: Tensor) -> None:
+        """Take static vectors, (num_words, word_size); they do not learn."""
+        self.word_vectors.weight.data.copy_(table)
+        self.word_vectors.weight.requires_grad_(False)
+
     def pooled(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
         """What the heads see: the weighed states and the prompt's vector, (B, 2H + P)."""
         words = self.dropout(self.word_vectors(input_ids))  # (B, T, E)
@@ -39,11 +45,6 @@ class LstmScorer(nn.Module):
         weights = torch.softmax(scores, dim=1).unsqueeze(-1)
         summary = self.dropout((states * weights).sum(dim=1))  # (B, 2H)
         return torch.cat([summary, self.prompt_vectors(prompt_index)], dim=-1)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
-        """`raw_unit_score` (B,) from ids and mask (B, T) and prompt (B,)."""
-        pooled = self.pooled(input_ids, attention_mask, prompt_index)
-        return self.target(self.heads(pooled, prompt_index), prompt_index)
 
 
 def _reversing_places(attention_mask: Tensor) -> Tensor:

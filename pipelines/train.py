@@ -1,0 +1,38 @@
+"""Stage `train`: one model on one fold (`--model`, `--fold`), into `out/models/MODEL/fold-K/`."""
+
+import argparse
+from pathlib import Path
+
+from data.tables import ESSAYS_FILE, ESSAYS_SCHEMA, FOLDS_FILE, FOLDS_SCHEMA, read_dataset, read_table
+from essays.console import run, say, wrote
+from essays.params import read_params
+from training.config import TrainConfig
+from training.fit import fit_fold
+from training.fold_scores import model_folder
+
+CHECKPOINTS = Path("out/checkpoints")
+
+
+def main() -> None:
+    """Parse, load parameters, train, say what was written."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.train", description=__doc__)
+    parser.add_argument("--model", required=True, help="a section of `train` in params.yaml")
+    parser.add_argument("--fold", required=True, type=int, help="a fold of folds.parquet")
+    options = parser.parse_args()
+    run(lambda: train(options.model, options.fold))
+
+
+def train(model: str, fold: int) -> None:
+    """Train `model` on `fold`."""
+    config = read_params(f"train.{model}", TrainConfig)
+    essays = read_dataset(ESSAYS_FILE, ESSAYS_SCHEMA)
+    folds = read_table(FOLDS_FILE, FOLDS_SCHEMA)
+    folder = model_folder(model, fold)
+    say(f"train {model} on fold {fold}")
+    history = fit_fold(config, essays, folds, fold, read_params("seed", int), folder, CHECKPOINTS)
+    best = max(row.dev_qwk for row in history)
+    wrote(folder, f"dev qwk {best:.3f}, spread matched")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What `params.yaml` says under `train`: one section for each model.
+
+Every number is stated there; none has a default here. Any section of kind `encoder` may stand beside `minilm`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from essays.encoding import NgramEncoding
+from essays.params import Section
+
+
+class LexicalConfig(Section):
+    """Ridge regression over hashed n-grams and surface features, solved in closed form for each prompt."""
+
+    kind: Literal["lexical"]
+    ngrams: NgramEncoding
+    """Lengths of n-grams, and hash buckets."""
+    rarest: int = Field(ge=1)
+    """Train essays that a bucket must occur in to count; rarer ones only fit noise."""
+    feature_shares: tuple[float, ...] = Field(min_length=1)
+    """Candidate shares of the surface features in the kernel; the rest is the n-grams'. Chosen on dev."""
+    penalties: tuple[float, ...] = Field(min_length=1)
+    """Candidate ridge penalties, in units of an essay's mean kernel with itself. Chosen on dev."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> "LexicalConfig":
+        if not all(0 <= share <= 1 for share in self.feature_shares):
+            raise ValueError("feature_shares must lie between 0 and 1")
+        if not all(penalty > 0 for penalty in self.penalties):
+            raise ValueError("penalties must be above 0")
+        return self
+
+
+class LoopConfig(Section):
+    """How a model that learns by gradients learns; the same loop for all of them."""
+
+    max_epochs: int = Field(ge=1)
+    """Passes over the train essays, if dev agreement does not end it earlier; the schedule is made for this many."""
+    patience: int = Field(ge=1)
+    """Epochs without a better dev QWK after which learning stops."""
+    batch_size: int = Field(ge=1)
+    """Essays per step, of like length."""
+    learning_rate: float = Field(gt=0)
+    """Peak rate; an encoder's layers decay below it (`training.optim`)."""
+    warmup_share: float = Field(ge=0, lt=1)
+    """Share of all steps in which the rate rises from 0; then it falls to 0 in a line."""
+    weight_decay: float = Field(ge=0)
+    """AdamW's, on matrices only."""
+    clip_norm: float = Field(gt=0)
+    """Largest length of a step's gradient."""
+    ema_decay: float = Field(ge=0, lt=1)
+    """Weight of the past in the averaged weights that are scored and kept; 0 keeps the last weights themselves."""
+    precision: Literal["auto", "fp32", "bf16"]
+    """Of matrix products while learning; `auto` is bf16 where the machine has it in hardware, else fp32."""
+    checkpoint_every_steps: int = Field(ge=1)
+    """Steps between two points that a killed run can go on from."""
+
+
+class LstmConfig(LoopConfig):
+    """An LSTM in each direction on static word vectors."""
+
+    kind: Literal["lstm"]
+    word_vectors: str
+    """Installed package with GloVe vectors, or a folder with the same two files."""
+    num_frequent_words: int = Field(ge=0)
+    """Words of the vectors' own list, most frequent first, that are known whether a train essay has them or not."""
+    rarest_word: int = Field(ge=1)
+    """Times that any other word must occur in the train essays to be known."""
+    head_tokens: int = Field(gt=0)
+    """Words kept from the start of a longer essay."""
+    tail_tokens: int = Field(ge=0)
+    """Words kept from its end."""
+    hidden_size: int = Field(gt=0)
+    """Numbers of the state, in each direction."""
+    prompt_size: int = Field(gt=0)
+    """Numbers of a prompt's vector."""
+    dropout: float = Field(ge=0, lt=1)
+    """Share of word vectors' and of pooled numbers hidden while learning."""
+
+
+class EncoderConfig(LoopConfig):
+    """A transformer encoder, fine-tuned."""
+
+    kind: Literal["encoder"]
+    backbone: str
+    """A local folder, an installed package that ships weights, or a hub id, tried in this order."""
+    head_tokens: int = Field(gt=0)
+    """Tokens kept from the start of a longer essay, special tokens counted in."""
+    tail_tokens: int = Field(ge=0)
+    """Tokens kept from its end."""
+    head_learning_rate: float = Field(gt=0)
+    """Peak rate of the linear heads and of the prompts' vectors."""
+    layer_decay: float = Field(gt=0, le=1)
+    """Factor of the rate from each layer to the one below it."""
+    frozen_layers: int = Field(ge=0)
+    """Lowest layers, with the embeddings, that do not learn; 0 lets everything learn."""
+
+
+TrainConfig = Annotated[LexicalConfig | LstmConfig | EncoderConfig, Field(discriminator="kind")]

@@ -1,0 +1,179 @@
+"""Trains one model on one fold and writes its folder. Knows neither DVC nor MLflow; `pipelines.train` does."""
+
+import hashlib
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytorch_lightning as pl
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from torch import nn
+
+from essays.console import say
+from essays.encoding import Encoder
+from essays.prompts import all_prompts
+from training.batches import Batches, Part, as_tensors, batches_by_length, encode_part, split_fold
+from training.config import LexicalConfig, LoopConfig, TrainConfig
+from training.fold_scores import SCORES_FILE, FoldScores, write_fold_scores
+from training.history import HISTORY_FILE, EpochRow, write_history
+from training.lexical import fit_lexical
+from training.models import save_model
+from training.models.scorer import TokenScorer
+from training.module import Learning, Legs
+from training.objective import target_scale
+from training.start import StartedModel, start_model
+
+SCORING_BATCH = 16
+_PREFIX = "scorer."
+OnEpoch = Callable[[EpochRow], None]
+
+
+def fit_fold(
+    config: TrainConfig,
+    essays: Dataset,
+    folds: pa.Table,
+    fold: int,
+    seed: int,
+    out_folder: Path,
+    checkpoints: Path,
+    on_epoch: OnEpoch = lambda row: None,
+) -> list[EpochRow]:
+    """Train on the fold's train part, choose on dev, score dev and test, write `out_folder`; the learning curve.
+
+    A run that was killed goes on from `checkpoints`, in the folder named by the digest of all that decides its outcome;
+    a finished run leaves nothing there.
+    """
+    sets = split_fold(essays, folds, fold)
+    prompt_ids = [prompt_id for prompt_id in all_prompts() if prompt_id in set(sets["train"]["prompt_id"])]
+    model = start_model(config, prompt_ids, sets["train"]["text"], seed)
+    parts = {name: encode_part(part, model.encoder, prompt_ids, model.encoder_key) for name, part in sets.items()}
+    train = parts["train"]
+    model.scorer.target = target_scale(train.unit_scores, train.prompt_index(), len(prompt_ids))
+    if isinstance(config, LexicalConfig):
+        history = fit_lexical(model.scorer, train, parts["dev"], config)
+        on_epoch(history[-1])
+    else:
+        resume = checkpoints / run_digest(config, essays, folds, fold, seed)
+        history = learn(model, config, parts, seed, resume, on_epoch)
+        shutil.rmtree(resume)
+    out_folder.mkdir(parents=True, exist_ok=True)
+    write_fold_scores(score_parts(model, parts), out_folder / SCORES_FILE)
+    save_model(model.scorer, model.spec, out_folder, model.tokenizer)
+    write_history(history, out_folder / HISTORY_FILE)
+    return history
+
+
+def learn(
+    model: StartedModel, config: LoopConfig, parts: dict[str, Part], seed: int, checkpoints: Path, on_epoch: OnEpoch
+) -> list[EpochRow]:
+    """Run the loop, from the last checkpoint if there is one, and leave the best epoch's weights in the scorer."""
+    legs = Legs(Batches(parts["train"], model.encoder, ()), config, seed)
+    dev = Batches(parts["dev"], model.encoder, batches_by_length(parts["dev"].lengths, SCORING_BATCH))
+    assert isinstance(model.scorer, TokenScorer)
+    learning = Learning(model.scorer, config, legs, dev, on_epoch)
+    best = ModelCheckpoint(
+        checkpoints, "best", monitor="dev_qwk", mode="max", save_weights_only=True, enable_version_counter=False
+    )
+    last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    averaging: list[Callback] = [EMAWeightAveraging(decay=config.ema_decay, use_buffers=False)] * bool(config.ema_decay)
+    saved = checkpoints / "last.ckpt"
+    if saved.exists():
+        say(f"goes on from {saved}")
+    with quiet_lightning():
+        trainer = pl.Trainer(
+            max_epochs=legs.total,
+            check_val_every_n_epoch=legs.per_epoch,
+            reload_dataloaders_every_n_epochs=1,
+            gradient_clip_val=config.clip_norm,
+            precision="bf16-mixed" if uses_bf16(config.precision) else "32-true",
+            accelerator="auto",
+            devices=1,
+            callbacks=[*averaging, best, last],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(
+            learning,
+            val_dataloaders=Batches(
+                parts["dev"], model.encoder, batches_by_length(parts["dev"].lengths, SCORING_BATCH)
+            ),
+            ckpt_path=str(saved) if saved.exists() else None,
+        )
+    load_best(model.scorer, checkpoints / "best.ckpt")
+    return learning.history
+
+
+def load_best(scorer: nn.Module, checkpoint: Path) -> None:
+    """Take the weights of a Lightning checkpoint into the plain module."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    scorer.load_state_dict({name.removeprefix(_PREFIX): value for name, value in state.items()})
+
+
+def score_parts(model: StartedModel, parts: dict[str, Part]) -> FoldScores:
+    """The raw unit scores of dev and test."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    scored = [parts["dev"], parts["test"]]
+    raw = [score_part(model.scorer.to(device), model.encoder, part, device) for part in scored]
+    return FoldScores(
+        np.array([essay_id for part in scored for essay_id in part.essay_ids]),
+        np.array([prompt_id for part in scored for prompt_id in part.prompt_ids]),
+        np.repeat(["dev", "test"], [len(part) for part in scored]),
+        np.concatenate([part.human_scores for part in scored]),
+        np.concatenate(raw).astype(np.float64),
+    )
+
+
+def score_part(scorer: nn.Module, encoder: Encoder, part: Part, device: torch.device) -> NDArray[np.float32]:
+    """Raw unit scores in the part's order, (N,); in fp32 whatever learning used, as the exported graph computes."""
+    scorer.eval()
+    raw = np.empty(len(part), dtype=np.float32)
+    with torch.inference_mode():
+        for chosen in batches_by_length(part.lengths, SCORING_BATCH):
+            inputs = as_tensors(encoder.collate([part.encoded[place] for place in chosen]))
+            raw[chosen] = scorer(**{name: value.to(device) for name, value in inputs.items()}).cpu().numpy()
+    return raw
+
+
+def run_digest(config: TrainConfig, essays: Dataset, folds: pa.Table, fold: int, seed: int) -> str:
+    """Names a run by all that decides its outcome: settings, essays, folds, seed, and the code of this package."""
+    digest = hashlib.sha256(f"{config.model_dump_json()} {fold} {seed}".encode())
+    for column in ("essay_id", "prompt_id", "text", "score"):
+        digest.update("\0".join(map(str, essays[column])).encode())
+    digest.update(str(folds.to_pylist()).encode())
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def uses_bf16(precision: str) -> bool:
+    """Whether matrix products run in bf16: as asked, or by `auto` where the hardware multiplies it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without Lightning's banners and advice: our own lines say what happens."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # The folder of a resumed run is never empty, and that is why it is there.
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

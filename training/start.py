@@ -1,0 +1,82 @@
+"""A model before it learns: its spec, its module with pretrained weights, and its tokenizer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+
+from essays.encoding import Encoder, NgramEncoder, TokenEncoder, TokenEncoding
+from essays.errors import BadParams
+from training.backbones import load_backbone, require_folder
+from training.config import EncoderConfig, LexicalConfig, LstmConfig, TrainConfig
+from training.models import EncoderShape, LexicalShape, LstmShape, ModelSpec, build_module
+from training.models.encoder import EncoderScorer
+from training.models.lstm import LstmScorer
+from training.optim import freeze
+from training.vocabulary import known_words, read_vectors, word_table, word_tokenizer
+
+
+@dataclass(frozen=True)
+class StartedModel:
+    """What learning begins with."""
+
+    spec: ModelSpec
+    scorer: nn.Module
+    encoder: Encoder
+    tokenizer: Tokenizer | None
+    """None where the encoding is n-grams."""
+
+    @property
+    def encoder_key(self) -> str:
+        """Names the encoder: equal keys encode alike."""
+        return self.spec.encoding.model_dump_json() + (self.tokenizer.to_str() if self.tokenizer else "")
+
+
+def start_model(config: TrainConfig, prompt_ids: Sequence[str], train_texts: Sequence[str], seed: int) -> StartedModel:
+    """A model as its section describes it; fresh weights follow from the seed."""
+    torch.manual_seed(seed)
+    if isinstance(config, LexicalConfig):
+        spec = ModelSpec(prompt_ids=tuple(prompt_ids), encoding=config.ngrams, shape=LexicalShape())
+        return StartedModel(spec, build_module(spec), NgramEncoder(config.ngrams), None)
+    if isinstance(config, LstmConfig):
+        return _start_lstm(config, tuple(prompt_ids), train_texts)
+    return _start_encoder(config, tuple(prompt_ids))
+
+
+def _start_lstm(config: LstmConfig, prompt_ids: tuple[str, ...], train_texts: Sequence[str]) -> StartedModel:
+    listed, vectors = read_vectors(require_folder(config.word_vectors))
+    words = known_words(train_texts, listed[: config.num_frequent_words], config.rarest_word)
+    table = word_table(words, listed, vectors)
+    encoding = TokenEncoding(head_tokens=config.head_tokens, tail_tokens=config.tail_tokens)
+    shape = LstmShape(
+        num_words=len(table),
+        word_size=table.shape[1],
+        hidden_size=config.hidden_size,
+        prompt_size=config.prompt_size,
+        dropout=config.dropout,
+    )
+    spec = ModelSpec(prompt_ids=prompt_ids, encoding=encoding, shape=shape)
+    scorer = build_module(spec)
+    assert isinstance(scorer, LstmScorer)
+    scorer.set_word_vectors(torch.from_numpy(table))
+    tokenizer = word_tokenizer(words)
+    return StartedModel(spec, scorer, TokenEncoder(encoding, tokenizer), tokenizer)
+
+
+def _start_encoder(config: EncoderConfig, prompt_ids: tuple[str, ...]) -> StartedModel:
+    backbone = load_backbone(config.backbone)
+    positions = backbone.config.get("max_position_embeddings", np.inf)
+    encoding = TokenEncoding(head_tokens=config.head_tokens, tail_tokens=config.tail_tokens, pad_id=backbone.pad_id)
+    if encoding.max_tokens > positions:
+        raise BadParams(
+            f"head_tokens + tail_tokens is {encoding.max_tokens}, but backbone {config.backbone} reads {positions}"
+        )
+    spec = ModelSpec(prompt_ids=prompt_ids, encoding=encoding, shape=EncoderShape(backbone=backbone.config))
+    scorer = build_module(spec)
+    assert isinstance(scorer, EncoderScorer)
+    scorer.set_backbone(backbone.state)
+    freeze(scorer, config)
+    return StartedModel(spec, scorer, TokenEncoder(encoding, backbone.tokenizer), backbone.tokenizer)
