@@ -10,6 +10,8 @@ from essays.prompts import get_prompt
 
 _SHOWN = 20
 """Faults that a message lists before it only counts them."""
+_SHOWN_CHARACTERS = 120
+"""Of one fault: a row whose columns have shifted would bring a whole essay along."""
 
 Raw = TypeVar("Raw")
 Row = TypeVar("Row")
@@ -23,7 +25,7 @@ def convert_rows(source: str, named_rows: Iterable[tuple[str, Raw]], convert: Ca
         try:
             rows.append(convert(raw))
         except ValueError as error:
-            faults.append(f"{name}: {error}")
+            faults.append(f"{name}: {error!s:.{_SHOWN_CHARACTERS}}")
     _require_none(source, faults)
     return rows
 

@@ -38,7 +38,7 @@ class FoldRow:
 
 
 def make_folds(essays: Sequence[Essay], groups: Sequence[int], config: SplitConfig) -> list[FoldRow]:
-    """Folds of essays that have none: like mixes of assignment and score in each, no group torn apart.
+    """Folds of essays that have none: like mixes of scores and assignments in each, no group torn apart.
 
     `groups` names each essay's group of near-duplicates (`data.duplicates.duplicate_groups`). Neither the order of the
     essays nor essays of another assignment and score change the tie between two that compete for a place.
@@ -83,7 +83,10 @@ def torn_pairs(rows: Sequence[FoldRow], pairs: Sequence[tuple[str, str]]) -> lis
 
 
 def _deal(essays: Sequence[Essay], groups: Sequence[int], config: SplitConfig) -> dict[int, int]:
-    """The fold in which each group is tested: groups in order of assignment and score, dealt like cards."""
+    """The fold in which each group is tested: groups in order of score and assignment, dealt like cards.
+
+    So each score, and each assignment within a score, differs by at most one between folds (but for groups).
+    """
     leaders: dict[int, Essay] = {}
     for essay, group in zip(essays, groups, strict=True):
         leaders[group] = min(leaders.get(group, essay), essay, key=lambda member: member.essay_id)
@@ -91,10 +94,10 @@ def _deal(essays: Sequence[Essay], groups: Sequence[int], config: SplitConfig) -
     return {group: place % config.num_folds for place, group in enumerate(ordered)}
 
 
-def _dealing_order(essay: Essay, seed: int) -> tuple[str, str, float, bytes]:
+def _dealing_order(essay: Essay, seed: int) -> tuple[str, float, str, bytes]:
     # A digest, not a generator's draws: the same on every machine and version, whatever else is in the corpus.
     shuffle = hashlib.sha256(f"{seed}:{essay.essay_id}".encode()).digest()
-    return essay.prompt_id, essay.assignment, essay.score, shuffle
+    return essay.prompt_id, essay.score, essay.assignment, shuffle
 
 
 def _part(test_fold: int, fold: int, num_folds: int) -> Part:

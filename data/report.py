@@ -3,6 +3,7 @@
 Names essays by id where something is wrong with them; never holds a word of an essay.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from statistics import median
@@ -39,12 +40,15 @@ def human_agreement(prompt_id: str, essays: Sequence[Essay]) -> dict[str, Any] |
     if not rated:
         return None
     first, second = ([scores[rater] for scores in rated] for rater in (0, 1))
+    lowest, highest = min(*first, *second), max(*first, *second)
+    step = get_prompt(prompt_id).score_range.step
     # Raters may score on a scale of their own (half the sum's). Kappa is the same on any range that holds both.
-    seen = ScoreRange(low=min(*first, *second), high=max(*first, *second), step=get_prompt(prompt_id).score_range.step)
+    seen = ScoreRange(low=lowest, high=max(highest, lowest + step), step=step)
+    qwk = quadratic_weighted_kappa(first, second, seen)
     return {
         "essays": len(rated),
-        "rater_range": [seen.low, seen.high],
-        "qwk": round(quadratic_weighted_kappa(first, second, seen), 4),
+        "rater_range": [lowest, highest],
+        "qwk": None if math.isnan(qwk) else round(qwk, 4),
         "exact": round(exact_agreement(first, second, seen), 4),
         "within_one_step": round(exact_agreement(first, second, seen, within_steps=1), 4),
     }

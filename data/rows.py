@@ -32,8 +32,8 @@ class Essay:
     """Unique over all corpora; begins with the corpus's short name."""
     corpus: str
     prompt_id: str
-    text: str
-    """Encoding repaired, in the normal form of `essays.text`."""
+    text: str = field(repr=False)
+    """Encoding repaired, in the normal form of `essays.text`. Stays out of logs and tracebacks."""
     score: float
     """The resolved score, on the prompt's scale."""
     assignment: str

@@ -21,6 +21,8 @@ def test_a_file_is_streamed_as_it_is(owner, tmp_path: Path):
     owner.files["/set.tsv"] = CONTENT
     download(_file(f"{owner.address}/set.tsv"), tmp_path / "part", None)
     assert (tmp_path / "part").read_bytes() == CONTENT
+    # Compressed on the way, ranges would count other bytes than those on disk.
+    assert owner.seen[0]["accept-encoding"] == "identity"
 
 
 def test_a_transfer_that_broke_off_goes_on_where_it_stopped(owner, tmp_path: Path):
@@ -30,6 +32,15 @@ def test_a_transfer_that_broke_off_goes_on_where_it_stopped(owner, tmp_path: Pat
     assert (tmp_path / "part").read_bytes() == CONTENT
     assert "range" not in owner.seen[0]
     assert owner.seen[1]["range"] == "bytes=100000-"
+
+
+def test_a_server_that_knows_no_ranges_sends_all_again(owner, tmp_path: Path):
+    owner.files["/set.tsv"] = CONTENT
+    owner.knows_ranges = False
+    (tmp_path / "part").write_bytes(CONTENT[:1000])
+    download(_file(f"{owner.address}/set.tsv"), tmp_path / "part", None)
+    assert owner.seen[0]["range"] == "bytes=1000-"
+    assert (tmp_path / "part").read_bytes() == CONTENT
 
 
 def test_a_server_that_has_less_than_is_here_is_asked_again_from_the_start(owner, tmp_path: Path):

@@ -90,7 +90,7 @@ def test_without_a_token_kaggles_rules_are_explained(raw: Path, owner):
     with pytest.raises(BadCorpus) as caught:
         fetch_corpus(corpus, raw, None, None)
     message = str(caught.value)
-    assert f"accept the rules at https://example.org/ours and download set.tsv" in message
+    assert "accept the rules at https://example.org/ours and download set.tsv" in message
     assert str(raw / "asap-aes/sub/set.tsv") in message
     assert "set KAGGLE_USERNAME and KAGGLE_KEY" in message
     assert "set ESSAYS_MIRROR to a folder that holds asap-aes/sub/set.tsv" in message
@@ -116,7 +116,7 @@ def test_an_optional_file_is_not_missed(raw: Path, capsys):
 
 def test_a_mirror_that_is_no_folder_is_said(monkeypatch, tmp_path: Path):
     monkeypatch.setenv("ESSAYS_MIRROR", str(tmp_path / "nowhere"))
-    with pytest.raises(BadCorpus, match="ESSAYS_MIRROR is '.*nowhere', which is no folder"):
+    with pytest.raises(BadCorpus, match=r"ESSAYS_MIRROR is '.*nowhere', which is no folder"):
         mirror_folder()
 
 
