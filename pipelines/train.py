@@ -24,7 +24,7 @@ def main() -> None:
 
 def train(model: str, fold: int) -> None:
     """Train `model` on `fold`."""
-    config = read_params(f"train.{model}", TrainConfig)
+    config: TrainConfig = read_params(f"train.{model}", TrainConfig)  # type: ignore[arg-type]  # a union is no class
     essays = read_dataset(ESSAYS_FILE, ESSAYS_SCHEMA)
     folds = read_table(FOLDS_FILE, FOLDS_SCHEMA)
     folder = model_folder(model, fold)
