@@ -61,9 +61,8 @@ def _fetch_file(corpus: Corpus, file: CorpusFile, target: Path, mirror: Path | N
     if file.optional:
         return "left out: optional, and in no mirror"
     if file.kaggle and token is None:
-        raise BadCorpus(
-            f"{target}: not here, and Kaggle gives it only to accounts that accepted the rules; {_what_to_do(corpus, file, target)}"
-        )
+        reason = "not here, and Kaggle gives it only to accounts that accepted the rules"
+        raise BadCorpus(f"{target}: {reason}; {_what_to_do(corpus, file, target)}")
     _download(corpus, file, target, token)
     return "downloaded"
 
