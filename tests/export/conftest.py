@@ -1,0 +1,120 @@
+"""Small models of every kind with weights that are not zero, as the training side leaves them."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import BertConfig
+
+from essays.calibration import Band, Calibration, PromptCalibration
+from essays.encoding import NgramEncoding, TokenEncoding
+from export.config import ExportConfig
+from training.models import EncoderShape, LexicalShape, LoadedModel, LstmShape, ModelSpec, load_model, save_model
+from training.models.folder import build_module
+
+PROMPT_IDS = ("asap-1", "ellipse-overall")
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "the",
+    "a",
+    "school",
+    "river",
+    "bus",
+    "laughs",
+    "late",
+    "early",
+    "because",
+    "we",
+    "they",
+    "go",
+    "think",
+    "water",
+    "dog",
+]
+KINDS = ["lexical", "lstm", "encoder"]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """Words of ours, with the special tokens of an encoder."""
+    made = Tokenizer(WordLevel({word: place for place, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    made.pre_tokenizer = Whitespace()
+    made.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    return made
+
+
+@pytest.fixture(scope="session")
+def model_folders(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder for each kind."""
+    backbone = BertConfig(
+        vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64
+    )
+    tokens = TokenEncoding(head_tokens=24, tail_tokens=8)
+    specs = {
+        "lexical": (NgramEncoding(shortest=1, longest=4, num_buckets=512), LexicalShape()),
+        "lstm": (tokens, LstmShape(num_words=len(WORDS), word_size=8, hidden_size=8, prompt_size=2, dropout=0.1)),
+        "encoder": (tokens, EncoderShape(backbone=backbone.to_dict())),
+    }
+    folders = {}
+    for kind, (encoding, shape) in specs.items():
+        spec = ModelSpec(prompt_ids=PROMPT_IDS, encoding=encoding, shape=shape)
+        folders[kind] = tmp_path_factory.mktemp(kind)
+        save_model(with_weights(spec), spec, folders[kind], tokenizer if encoding.kind == "tokens" else None)
+    return folders
+
+
+def with_weights(spec: ModelSpec) -> torch.nn.Module:
+    """A module whose every number was drawn, so that a graph that drops one differs."""
+    generator = torch.Generator().manual_seed(3)
+    module = build_module(spec)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+        for name, buffer in module.named_buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(torch.rand(buffer.shape, generator=generator) * 0.2 + 0.1)
+            if name in ("ngram_weights", "bucket_weights"):
+                # Row 0 is padding and must add nothing, as the solver leaves it.
+                buffer[: buffer.numel() // 513] = 0.0
+    return module.eval()
+
+
+@pytest.fixture(params=KINDS)
+def loaded(request: pytest.FixtureRequest, model_folders: dict[str, Path]) -> LoadedModel:
+    """Each kind in turn."""
+    return load_model(model_folders[request.param])
+
+
+@pytest.fixture(scope="session")
+def calibration() -> Calibration:
+    """A stretch of 1.2 on both prompts."""
+    return Calibration(
+        coverage=0.9,
+        prompts=tuple(
+            PromptCalibration(
+                prompt_id=prompt_id, centre=0.5, offset=0.0, stretch=1.2, bands=(Band(up_to=1.0, half_width=0.2),)
+            )
+            for prompt_id in PROMPT_IDS
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def essays() -> pd.DataFrame:
+    """Essays from 1 to 60 words, on both prompts."""
+    texts = [" ".join(WORDS[4 + (place * step) % 15] for place in range(step)) for step in range(1, 61)]
+    return pd.DataFrame({"prompt_id": [PROMPT_IDS[place % 2] for place in range(60)], "text": texts})
+
+
+@pytest.fixture(scope="session")
+def export_config() -> ExportConfig:
+    """As params.yaml asks, with fewer essays."""
+    return ExportConfig(opset=17, num_parity_essays=40, max_gap=1e-4, parity_batch_size=7)
