@@ -30,28 +30,41 @@ def quadratic_weighted_kappa(first: ArrayLike, second: ArrayLike, score_range: S
     return float(_kappa(pairs.reshape(1, -1), rows.ravel(), columns.ravel())[0])
 
 
-def bootstrap_qwk_interval(
-    first: ArrayLike,
-    second: ArrayLike,
-    score_range: ScoreRange,
-    *,
-    num_resamples: int,
-    seed: int,
-    coverage: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile interval of QWK over essays drawn with replacement (Efron, 1979); nan when no draw has a QWK.
+def bootstrap_qwk(
+    first: ArrayLike, second: ArrayLike, score_range: ScoreRange, *, num_resamples: int, seed: int | Sequence[int]
+) -> NDArray[np.float64]:
+    """QWK of essays drawn with replacement, (num_resamples,); nan where a draw leaves it undefined (Efron, 1979).
 
-    Draws whole pairs, so only pairs that occur are counted: 61 grades cost no more than 4.
+    Draws whole pairs of scores, so only pairs that occur are counted: 61 grades cost no more than 4.
     """
     pairs = confusion_matrix(first, second, score_range)
     rows, columns = np.nonzero(pairs)
     counts = pairs[rows, columns]
     total = int(counts.sum())
     draws = np.random.default_rng(seed).multinomial(total, counts / total, size=num_resamples)  # (resamples, pairs)
-    kappas = _kappa(draws, rows, columns)
-    if np.isnan(kappas).all():
+    return _kappa(draws, rows, columns)
+
+
+def bootstrap_qwk_interval(
+    first: ArrayLike,
+    second: ArrayLike,
+    score_range: ScoreRange,
+    *,
+    num_resamples: int,
+    seed: int | Sequence[int],
+    coverage: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile interval of QWK over essays drawn with replacement; nan when no draw has a QWK."""
+    draws = bootstrap_qwk(first, second, score_range, num_resamples=num_resamples, seed=seed)
+    return percentile_interval(draws, coverage)
+
+
+def percentile_interval(draws: NDArray[np.float64], coverage: float) -> tuple[float, float]:
+    """The middle `coverage` of bootstrap draws, nan left out; (nan, nan) when nothing is left."""
+    defined = draws[~np.isnan(draws)]
+    if not defined.size:
         return float("nan"), float("nan")
-    low, high = np.nanquantile(kappas, [(1 - coverage) / 2, (1 + coverage) / 2])
+    low, high = np.quantile(defined, [(1 - coverage) / 2, (1 + coverage) / 2])
     return float(low), float(high)
 
 

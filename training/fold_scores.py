@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -70,6 +71,15 @@ def model_folder(model: str, fold: int) -> Path:
 def calibration_file(model: str, fold: int) -> Path:
     """Where a model's fold keeps its calibration."""
     return CALIBRATION_FOLDER / model / f"fold-{fold}.json"
+
+
+def fold_parts(folds: pa.Table, fold: int) -> dict[str, str]:
+    """Each essay's part in this fold, from folds.parquet. Raises StageFailed when there is no such fold."""
+    chosen = folds.filter(pc.field("fold") == fold)
+    if not chosen.num_rows:
+        known = sorted(set(folds["fold"].to_pylist()))
+        raise StageFailed(f"folds.parquet has no fold {fold}; known: {', '.join(map(str, known))}")
+    return dict(zip(chosen["essay_id"].to_pylist(), chosen["part"].to_pylist(), strict=True))
 
 
 def read_fold_scores(path: Path) -> FoldScores:

@@ -1,0 +1,81 @@
+"""Stage `evaluate`: every model, the ensemble and two baselines against people, on the test essays of every fold."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.tables import FOLDS_FILE, FOLDS_SCHEMA, read_essay_rows, read_table
+from essays import console
+from essays.calibration import read_calibration
+from essays.params import read_params
+from training.baselines import BASELINES, baseline_scores, fourth_root_lengths
+from training.calibrate import fit_calibration
+from training.ensemble import ENSEMBLE
+from training.evaluate import Evaluator, PromptResult, rater_pairs, require_whole_parts
+from training.evaluation_config import CalibrateConfig, EvaluateConfig, TrackingConfig
+from training.fold_scores import SCORES_FILE, calibration_file, fold_parts, model_folder, read_fold_scores
+from training.history import HISTORY_FILE
+from training.learning_curves import LearningCurve, read_curve
+from training.pipeline_state import read_state
+from training.plot_tables import write_plot_tables
+from training.plots import draw_plots
+from training.report import evaluation_page, write_page
+from training.summary import METRICS_FILE, metrics_tree, summarise, write_metrics
+from training.tracked_results import track_results
+from training.tracking import best_effort, open_tracker
+
+REPORTS_FOLDER = Path("reports")
+PLOTS_FOLDER = REPORTS_FOLDER / "plots"
+PAGE_FILE = REPORTS_FOLDER / "evaluation.md"
+
+
+def main() -> None:
+    """Evaluate as section `evaluate` of params.yaml says, write the reports, record them in MLflow."""
+    argparse.ArgumentParser(
+        prog="python -m pipelines.evaluate",
+        description=f"Measure every model on the test essays of every fold; write {METRICS_FILE} and {PAGE_FILE}.",
+    ).parse_args()
+    config = read_params("evaluate", EvaluateConfig)
+    models, folds = read_params("models", tuple[str, ...]), read_params("folds", tuple[int, ...])
+    results = evaluate(config, [*models, ENSEMBLE], folds)
+    trained = [read_curve(model, fold, model_folder(model, fold) / HISTORY_FILE) for model in models for fold in folds]
+    curves = [*trained, *(LearningCurve(ENSEMBLE, fold, ()) for fold in folds)]
+    summaries = summarise(results)
+    write_metrics(metrics_tree(summaries, config.interval_coverage), METRICS_FILE)
+    plots = draw_plots(results, summaries, trained, config.interval_coverage, PLOTS_FOLDER)
+    write_plot_tables(results, trained, PLOTS_FOLDER)
+    captioned = [(caption, path.relative_to(REPORTS_FOLDER).as_posix()) for caption, path in plots]
+    write_page(evaluation_page(summaries, config.interval_coverage, captioned), PAGE_FILE)
+    console.wrote(METRICS_FILE)
+    console.wrote(PAGE_FILE)
+    with best_effort():
+        tracker = open_tracker(read_params("tracking", TrackingConfig), read_state())
+        track_results(tracker, results, summaries, curves, config.interval_coverage, REPORTS_FOLDER)
+
+
+def evaluate(config: EvaluateConfig, models: Sequence[str], folds: Sequence[int]) -> list[PromptResult]:
+    """Results of the models, in their order, then of the baselines; each line says one."""
+    essays, folds_table = read_essay_rows(), read_table(FOLDS_FILE, FOLDS_SCHEMA)
+    evaluator = Evaluator(config, read_params("seed", int), rater_pairs(essays))
+    calibrate, lengths = read_params("calibrate", CalibrateConfig), fourth_root_lengths(essays)
+    results: dict[str, list[PromptResult]] = {name: [] for name in (*models, *BASELINES)}
+    for fold in folds:
+        parts = fold_parts(folds_table, fold)
+        for model in models:
+            scores = read_fold_scores(model_folder(model, fold) / SCORES_FILE)
+            require_whole_parts(f"{model}, fold {fold}", scores, parts)
+            calibration = read_calibration(calibration_file(model, fold))
+            results[model] += evaluator.fold_results(model, fold, scores, calibration)
+        for name, scores in baseline_scores(essays, lengths, parts).items():
+            results[name] += evaluator.fold_results(name, fold, scores, fit_calibration(scores, calibrate))
+    for result in (result for of_model in results.values() for result in of_model):
+        low, high = result.qwk_interval
+        console.say(
+            f"{result.model}  fold {result.fold}  {result.prompt.prompt_id}  qwk {result.qwk:.3f}"
+            f" [{low:.3f}, {high:.3f}]  {result.num_essays} essays"
+        )
+    return [result for of_model in results.values() for result in of_model]
+
+
+if __name__ == "__main__":
+    console.run(main)
