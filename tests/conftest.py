@@ -1,9 +1,14 @@
 """What holds for every test: no real account, no hub, no telemetry, and the project's root as the working folder."""
 
+import itertools
 import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from deploy import local_s3
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("FAIRMARK_REQUIRE_CORPORA",)
@@ -35,3 +40,32 @@ def root() -> Path:
 def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run from the project's root, wherever pytest was started."""
     monkeypatch.chdir(ROOT)
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A real object store on loopback, for the whole test run."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    make_bucket: Callable[[], str]
+    """Makes an empty bucket and returns its name."""
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """SeaweedFS on free ports; ready in about four seconds, started only when a test asks for it."""
+    folder = tmp_path_factory.mktemp("s3")
+    server = local_s3.start(folder, usual_ports=False)
+    client = server.client()
+    numbers = itertools.count()
+
+    def make_bucket() -> str:
+        bucket = f"test-{next(numbers)}"
+        client.create_bucket(Bucket=bucket)
+        return bucket
+
+    yield S3Server(server.endpoint, server.access_key, server.secret_key, make_bucket)
+    client.close()
+    local_s3.stop(folder, patience_s=0)
