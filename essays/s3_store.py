@@ -14,6 +14,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
 )
@@ -31,7 +32,7 @@ _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch",
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _LOST = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 # What a connection that breaks in the middle of a body raises.
-_BROKEN = (NotConnected, HTTPClientError)
+_BROKEN = (NotConnected, HTTPClientError, IncompleteReadError)
 
 
 class S3Store:
