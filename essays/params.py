@@ -37,7 +37,7 @@ def parse_params(value: Any, key: str, kind: type[Value], path: Path = PARAMS_FI
     """`value` checked against `kind`; `key` and `path` only name it in the error."""
     try:
         # Lists are what YAML has; sections hold tuples. Only that one conversion is allowed.
-        return TypeAdapter(kind).validate_python(_tuples(value))
+        return TypeAdapter(kind).validate_python(_tuples(value), strict=True)
     except ValidationError as error:
         raise BadParams(_describe(error, key, path)) from error
 
