@@ -1,25 +1,43 @@
-"""What is in the corpora, in numbers: the content of reports/data.json.
+"""What is in the corpora, in numbers (reports/data.json), and which essays are at fault (data/processed/faults.json).
 
-Names essays by id where something is wrong with them; never holds a word of an essay.
+The report is committed and so holds neither a word nor an id of an essay; the list of ids stays on this machine.
 """
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
 from data.corpora import CORPORA, CorpusName
 from data.duplicates import near_duplicates
-from data.rows import FAULTS, CorpusRows, Essay, Fault
+from data.rows import FAULTS, CorpusRows, Essay
 from essays.metrics import exact_agreement, quadratic_weighted_kappa
 from essays.prompts import get_prompt
 from essays.scores import ScoreRange
 from essays.text import words
 
 
-def describe_corpus(name: CorpusName, rows: CorpusRows) -> dict[str, Any]:
-    """Counts, scores, agreement of the raters, near-duplicates and faults of one corpus."""
+def list_faults(rows: CorpusRows) -> dict[str, Any]:
+    """The ids of all essays with a fault, by its kind, and of all pairs that are nearly the same."""
+    ids: dict[str, list[str]] = {}
+    for fault in rows.faults:
+        ids.setdefault(fault.kind, []).append(fault.essay_id)
+    return {
+        "faults": {kind: ids[kind] for kind in FAULTS if kind in ids},
+        "near_duplicates": [
+            {
+                "essay_ids": [rows.essays[pair.first].essay_id, rows.essays[pair.second].essay_id],
+                "jaccard": round(pair.jaccard, 3),
+                "scores": [rows.essays[pair.first].score, rows.essays[pair.second].score],
+            }
+            for pair in near_duplicates([essay.text for essay in rows.essays])
+        ],
+    }
+
+
+def describe_corpus(name: CorpusName, rows: CorpusRows, listed: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts, scores and agreement of the raters of one corpus; `listed` is its `list_faults`, counted here."""
     by_prompt: dict[str, list[Essay]] = {}
     for essay in rows.essays:
         by_prompt.setdefault(essay.prompt_id, []).append(essay)
@@ -29,8 +47,10 @@ def describe_corpus(name: CorpusName, rows: CorpusRows) -> dict[str, Any]:
         "raw_rows": rows.num_raw_rows,
         "essays": len(rows.essays),
         "prompts": {prompt_id: _describe_prompt(prompt_id, essays) for prompt_id, essays in sorted(by_prompt.items())},
-        "near_duplicates": _describe_duplicates(rows.essays),
-        "faults": _describe_faults(rows.faults),
+        "near_duplicate_pairs": len(listed["near_duplicates"]),
+        "faults": {
+            kind: {"what": FAULTS[kind], "essays": len(essay_ids)} for kind, essay_ids in listed["faults"].items()
+        },
     }
 
 
@@ -67,21 +87,3 @@ def _describe_prompt(prompt_id: str, essays: Sequence[Essay]) -> dict[str, Any]:
         "under_20_words": sum(length < 20 for length in lengths),
         "human_agreement": human_agreement(prompt_id, essays),
     }
-
-
-def _describe_duplicates(essays: Sequence[Essay]) -> list[dict[str, Any]]:
-    return [
-        {
-            "essay_ids": [essays[pair.first].essay_id, essays[pair.second].essay_id],
-            "jaccard": round(pair.jaccard, 3),
-            "scores": [essays[pair.first].score, essays[pair.second].score],
-        }
-        for pair in near_duplicates([essay.text for essay in essays])
-    ]
-
-
-def _describe_faults(faults: Sequence[Fault]) -> dict[str, Any]:
-    ids: dict[str, list[str]] = {}
-    for fault in faults:
-        ids.setdefault(fault.kind, []).append(fault.essay_id)
-    return {kind: {"what": FAULTS[kind], "essay_ids": ids[kind]} for kind in FAULTS if kind in ids}

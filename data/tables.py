@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PROCESSED_FOLDER = Path("data/processed")
 ESSAYS_FILE = PROCESSED_FOLDER / "essays.parquet"
 AUDIT_FILE = PROCESSED_FOLDER / "audit.parquet"
+FAULTS_FILE = PROCESSED_FOLDER / "faults.json"
 FOLDS_FILE = PROCESSED_FOLDER / "folds.parquet"
 CACHE_FOLDER = Path("out/cache/datasets")
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from data.report import describe_corpus, human_agreement
+from data.report import describe_corpus, human_agreement, list_faults
 from data.rows import CorpusRows, Essay, Fault
 
 
@@ -41,7 +41,7 @@ def test_unpublished_ratings_have_no_agreement():
     assert human_agreement("ellipse-overall", [essay]) is None
 
 
-def test_the_report_counts_and_names_but_quotes_nothing():
+def test_the_report_counts_and_the_list_names_but_neither_quotes():
     text = "A dreadful secret sentence that nobody but its writer should ever read in a report."
     essays = [
         Essay("ellipse-1", "ellipse", "ellipse-overall", text, 3.0, "Clubs"),
@@ -49,7 +49,9 @@ def test_the_report_counts_and_names_but_quotes_nothing():
         Essay("ellipse-3", "ellipse", "ellipse-overall", "Short.", 3.0, "Lunch"),
     ]
     faults = (Fault("ellipse-3", "doubly_encoded"), Fault("ellipse-1", "doubly_encoded"))
-    report = describe_corpus("ellipse", CorpusRows(tuple(essays), faults, num_raw_rows=3))
+    rows = CorpusRows(tuple(essays), faults, num_raw_rows=3)
+    listed = list_faults(rows)
+    report = describe_corpus("ellipse", rows, listed)
     assert (report["raw_rows"], report["essays"], report["licence"]) == (3, 3, "CC BY-NC-SA 4.0")
     assert report["prompts"]["ellipse-overall"] == {
         "essays": 3,
@@ -61,10 +63,13 @@ def test_the_report_counts_and_names_but_quotes_nothing():
         "under_20_words": 3,
         "human_agreement": None,
     }
-    assert report["near_duplicates"] == [
+    assert listed["near_duplicates"] == [
         {"essay_ids": ["ellipse-1", "ellipse-2"], "jaccard": 1.0, "scores": [3.0, 3.5]}
     ]
-    assert report["faults"]["doubly_encoded"]["essay_ids"] == ["ellipse-3", "ellipse-1"]
-    written = json.dumps(report).lower()
+    assert listed["faults"] == {"doubly_encoded": ["ellipse-3", "ellipse-1"]}
+    assert report["near_duplicate_pairs"] == 1
+    assert report["faults"]["doubly_encoded"]["essays"] == 2
+    assert "ellipse-1" not in json.dumps(report)
+    written = json.dumps([report, listed]).lower()
     assert "dreadful" not in written
     assert "short." not in written

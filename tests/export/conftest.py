@@ -18,27 +18,9 @@ from training.models import EncoderShape, LexicalShape, LoadedModel, LstmShape, 
 from training.models.folder import build_module
 
 PROMPT_IDS = ("asap-1", "ellipse-overall")
-WORDS = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "the",
-    "a",
-    "school",
-    "river",
-    "bus",
-    "laughs",
-    "late",
-    "early",
-    "because",
-    "we",
-    "they",
-    "go",
-    "think",
-    "water",
-    "dog",
-]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+SENTENCE = "the a school river bus laughs late early because we they go think water dog"
+WORDS = [*SPECIAL, *SENTENCE.split()]
 KINDS = ["lexical", "lstm", "encoder"]
 
 
