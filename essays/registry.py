@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from essays.errors import InvalidManifest, ObjectMissing
-from essays.manifest import FileEntry, Manifest, describe_file
+from essays.manifest import FileEntry, Manifest, PromptMetrics, describe_file
 from essays.params import Section
 from essays.store import OnProgress, Store
 
@@ -29,6 +29,10 @@ class ChampionPointer(Section):
     size_bytes: int = Field(gt=0)
     key: str
     """Of the bundle, in the same store."""
+    metrics: tuple[PromptMetrics, ...] = ()
+    """The manifest's, so that two versions can be compared without their bundles."""
+    override: str | None = None
+    """Why somebody made it the champion against the promotion gate."""
 
     @property
     def entry(self) -> FileEntry:
@@ -64,12 +68,31 @@ def publish_bundle(
     entry = describe_file(path)
     key = bundle_key(manifest.name, manifest.version)
     pointer = ChampionPointer(
-        name=manifest.name, version=manifest.version, sha256=entry.sha256, size_bytes=entry.size_bytes, key=key
+        name=manifest.name,
+        version=manifest.version,
+        sha256=entry.sha256,
+        size_bytes=entry.size_bytes,
+        key=key,
+        metrics=manifest.metrics,
     )
-    if _has(store, pointer):
+    if has_bundle(store, pointer):
         return pointer, False
     store.upload(path, key, entry.sha256, on_progress)
     return pointer, True
+
+
+def has_bundle(store: Store, pointer: ChampionPointer) -> bool:
+    """Whether the store holds the bundle that the pointer promises."""
+    try:
+        found = store.head(pointer.key)
+    except ObjectMissing:
+        return False
+    return (found.sha256, found.size_bytes) == (pointer.sha256, pointer.size_bytes)
+
+
+def find_champion(store: Store, name: str) -> Champion | None:
+    """As `read_champion`, but none when there is none."""
+    return read_champion(store, name) if store.exists(champion_key(name)) else None
 
 
 def read_champion(store: Store, name: str) -> Champion:
@@ -107,11 +130,3 @@ def move_champion(store: Store, pointer: ChampionPointer, replacing: Champion | 
         if_none_match=replacing is None,
     )
     return Champion(pointer, etag)
-
-
-def _has(store: Store, pointer: ChampionPointer) -> bool:
-    try:
-        found = store.head(pointer.key)
-    except ObjectMissing:
-        return False
-    return (found.sha256, found.size_bytes) == (pointer.sha256, pointer.size_bytes)

@@ -16,3 +16,14 @@ class ExportConfig(Section):
     """Largest accepted difference of raw unit scores between module and graph, and between alone and batched."""
     parity_batch_size: int = Field(gt=1)
     """Essays in a batch of the batched comparison."""
+
+
+class PublishConfig(Section):
+    """The promotion gate: how much worse than the champion a new version may be (`export.promotion`)."""
+
+    max_qwk_loss: float = Field(ge=0)
+    """By how much the mean over prompts of QWK's lower bound may lie below the champion's."""
+    max_prompt_loss: float = Field(ge=0)
+    """By how much the QWK of any one prompt may lie below the champion's."""
+    max_growth: float = Field(ge=0)
+    """By what share the bundle may be larger than the champion's."""

@@ -1,0 +1,96 @@
+"""The promotion gate: whether new versions may take their champions' places, and the move itself, as one set.
+
+An ensemble's weights were fitted for exact versions of its members, so either all move or none does. That the graphs
+are the checkpoints' is not asked again: without parity there is no export, and without an export no bundle.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+from essays.errors import StageFailed, StoreError
+from essays.manifest import PromptMetrics
+from essays.registry import Champion, ChampionPointer, find_champion, move_champion
+from essays.store import Store
+from export.config import PublishConfig
+
+
+def find_champions(store: Store, names: Sequence[str]) -> dict[str, Champion | None]:
+    """Each model's champion, none where it has none yet."""
+    return {name: find_champion(store, name) for name in names}
+
+
+def objections(challenger: ChampionPointer, champion: ChampionPointer, config: PublishConfig) -> list[str]:
+    """Why this version should not take the champion's place; empty when nothing speaks against it.
+
+    Numbers of different test essays are compared as they are: who changes the split compares anew, and overrides.
+    """
+    ours = {metrics.prompt_id: metrics for metrics in challenger.metrics}
+    theirs = {metrics.prompt_id: metrics for metrics in champion.metrics}
+    found = [f"no longer scores {prompt_id}" for prompt_id in theirs if prompt_id not in ours]
+    shared = [prompt_id for prompt_id in theirs if prompt_id in ours]
+    if shared:
+        found += _mean_objection([ours[name] for name in shared], [theirs[name] for name in shared], config)
+    found += [text for name in shared for text in _prompt_objection(ours[name], theirs[name], config)]
+    if challenger.size_bytes > champion.size_bytes * (1 + config.max_growth):
+        found.append(
+            f"the bundle has {challenger.size_bytes:,} bytes, the champion's {champion.size_bytes:,};"
+            f" at most {config.max_growth:.0%} more are accepted"
+        )
+    return found
+
+
+def review(
+    challengers: Sequence[ChampionPointer], champions: Mapping[str, Champion | None], config: PublishConfig
+) -> list[str]:
+    """Every objection against this set, each with its model's name; a first version or the same one meets none."""
+    found = []
+    for challenger in challengers:
+        champion = champions[challenger.name]
+        if champion is not None and champion.pointer.version != challenger.version:
+            found += [f"{challenger.name}: {text}" for text in objections(challenger, champion.pointer, config)]
+    return found
+
+
+def promote(
+    store: Store, challengers: Sequence[ChampionPointer], champions: Mapping[str, Champion | None]
+) -> list[ChampionPointer]:
+    """Make all of them champions, in their order; those that moved.
+
+    Raises StageFailed when somebody else moved one in between, after moving back what was moved.
+    """
+    moved: list[Champion] = []
+    try:
+        for challenger in challengers:
+            before = champions[challenger.name]
+            if before is None or before.pointer.sha256 != challenger.sha256:
+                moved.append(move_champion(store, challenger, replacing=before))
+    except StoreError as error:
+        _move_back(store, moved, champions)
+        raise StageFailed(f"champions stay as they were, since one did not move: {error}") from error
+    return [champion.pointer for champion in moved]
+
+
+def _move_back(store: Store, moved: Sequence[Champion], champions: Mapping[str, Champion | None]) -> None:
+    # A first champion has nowhere to go back to; without its ensemble it is served alone.
+    for champion in reversed(moved):
+        if before := champions[champion.pointer.name]:
+            move_champion(store, before.pointer, replacing=champion)
+
+
+def _mean_objection(ours: Sequence[PromptMetrics], theirs: Sequence[PromptMetrics], config: PublishConfig) -> list[str]:
+    low, champion_low = (mean(metrics.qwk_interval[0] for metrics in side) for side in (ours, theirs))
+    if low >= champion_low - config.max_qwk_loss:
+        return []
+    return [
+        f"QWK's lower bound is {low:.3f}, the champion's {champion_low:.3f};"
+        f" at most {config.max_qwk_loss:g} less is accepted"
+    ]
+
+
+def _prompt_objection(ours: PromptMetrics, theirs: PromptMetrics, config: PublishConfig) -> list[str]:
+    if ours.qwk >= theirs.qwk - config.max_prompt_loss:
+        return []
+    return [
+        f"QWK on {ours.prompt_id} is {ours.qwk:.3f}, the champion's {theirs.qwk:.3f};"
+        f" at most {config.max_prompt_loss:g} less is accepted"
+    ]

@@ -1,0 +1,138 @@
+"""Stage publish: bundles into the object store, and champions moved through the promotion gate.
+
+Each bundle is first opened, loaded and asked its golden essays by the very code that will serve it. What is in the
+store already is not sent again, so publishing twice does nothing the second time.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from essays.bundle import verify_and_extract
+from essays.console import human_size, run, say, wrote
+from essays.errors import StageFailed
+from essays.manifest import Manifest, describe_file
+from essays.params import Section, read_params
+from essays.registry import ChampionPointer, has_bundle, publish_bundle
+from essays.settings import Settings, load_settings
+from essays.store import Store, open_store
+from export.artifact import find_bundle
+from export.config import PublishConfig
+from export.promotion import find_champions, promote, review
+from serving.catalogue import LocalArtifact
+from serving.loading import load_and_warm
+from training.ensemble import ENSEMBLE
+from training.evaluation_config import TrackingConfig
+from training.fold_scores import model_folder
+from training.history import HISTORY_FILE
+from training.learning_curves import LearningCurve, read_curve
+from training.pipeline_state import read_state
+from training.registry import Alias, register_bundle, set_alias
+from training.tracking import best_effort, open_tracker
+
+PUBLISHED_FILE = Path("out/published.json")
+
+
+class Published(Section):
+    """What the stage leaves: the champions after it."""
+
+    store: str
+    champions: tuple[ChampionPointer, ...]
+
+
+def main() -> None:
+    """Publish every packaged model and the ensemble."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.publish", description=__doc__)
+    parser.add_argument("--ensure", action="store_true", help="do nothing when the store has champions of every model")
+    parser.add_argument("--override", metavar="REASON", help="promote against the gate; the reason is recorded")
+    options = parser.parse_args()
+    config = read_params("publish", PublishConfig)
+    # Members first, their ensemble last: whoever starts in between finds no ensemble without its members.
+    names = [*read_params("models", tuple[str, ...]), ENSEMBLE]
+    store = open_store(load_settings(Settings).store)
+
+    if options.ensure and is_whole(store, names):
+        say(f"{store.url}: has a champion of {', '.join(names)}; nothing to do")
+        return
+    bundles = [find_bundle(name) for name in names]
+    manifests = check(bundles)
+    pointers = [
+        upload(store, bundle, manifest, options.override) for bundle, manifest in zip(bundles, manifests, strict=True)
+    ]
+    track(manifests, bundles, "challenger")
+    champions = find_champions(store, names)
+    against = review(pointers, champions, config)
+    if against and not options.override:
+        raise StageFailed(
+            "\n".join(
+                [
+                    "the champions stay; the new versions lie beside them in the store, because",
+                    *(f"  {text}" for text in against),
+                    'to promote them all the same: python -m pipelines.publish --override "WHY"',
+                ]
+            )
+        )
+    for text in against:
+        say(f"overridden: {text}")
+    for pointer in promote(store, pointers, champions):
+        say(f"champion: {pointer.name}@{pointer.version}")
+    track(manifests, bundles, "champion")
+    write_published(store, pointers)
+
+
+def is_whole(store: Store, names: Sequence[str]) -> bool:
+    """Whether every model has a champion whose bundle is there."""
+    champions = find_champions(store, names).values()
+    return all(champion is not None and has_bundle(store, champion.pointer) for champion in champions)
+
+
+def check(bundles: Sequence[Path]) -> list[Manifest]:
+    """Open, load and warm all bundles together, as serving does. Raises an ArtifactError."""
+    with tempfile.TemporaryDirectory() as folder:
+        manifests, artifacts = [], []
+        for bundle in bundles:
+            entry, staging = describe_file(bundle), Path(folder) / bundle.stem
+            manifest = verify_and_extract(bundle, entry, staging)
+            manifests.append(manifest)
+            artifacts.append(LocalArtifact(manifest.name, manifest.version, entry.sha256, staging))
+        load_and_warm(artifacts, 1, lambda state: say(f"checking {state.name}: {state.state}"))
+    return manifests
+
+
+def upload(store: Store, bundle: Path, manifest: Manifest, override: str | None) -> ChampionPointer:
+    """Send a bundle unless it is there; the pointer that would make it the champion."""
+    pointer, sent = publish_bundle(store, bundle, manifest)
+    done = "sent" if sent else "is there already"
+    say(f"{store.url}/{pointer.key}  {human_size(pointer.size_bytes)}  sha256 {pointer.sha256[:12]}  {done}")
+    return pointer.model_copy(update={"override": override})
+
+
+def track(manifests: Sequence[Manifest], bundles: Sequence[Path], alias: Alias) -> None:
+    """Register the bundles in MLflow with this alias; a tracking server that is down stops nothing."""
+    fold = read_params("folds", tuple[int, ...])[0]
+    with best_effort():
+        tracker = open_tracker(read_params("tracking", TrackingConfig), read_state())
+        for manifest, bundle in zip(manifests, bundles, strict=True):
+            with tracker.model_run(_curve(manifest.name, fold)) as tracked:
+                register_bundle(tracker, tracked, manifest, bundle)
+            set_alias(tracker, manifest.name, alias, manifest.version)
+
+
+def write_published(store: Store, pointers: Sequence[ChampionPointer]) -> None:
+    """Leave `out/published.json`."""
+    PUBLISHED_FILE.parent.mkdir(parents=True, exist_ok=True)
+    published = Published(store=store.url, champions=tuple(pointers))
+    PUBLISHED_FILE.write_text(published.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    wrote(PUBLISHED_FILE)
+
+
+def _curve(model: str, fold: int) -> LearningCurve:
+    # The ensemble is fitted in one step; evaluation records it without a curve.
+    if model == ENSEMBLE:
+        return LearningCurve(model, fold, ())
+    return read_curve(model, fold, model_folder(model, fold) / HISTORY_FILE)
+
+
+if __name__ == "__main__":
+    run(main)
