@@ -18,7 +18,8 @@ export DO_NOT_TRACK := 1
 LOCKS := requirements.txt requirements/weights.txt
 # The environment is as good as the locks it was made from: other locks, another stamp.
 ENVIRONMENT := .venv/made-from-$(shell cat $(LOCKS) | cksum | cut -d' ' -f1)
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input
+# Modules are compiled when first imported: most never are.
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --no-compile
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --unsafe-package pip --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
@@ -84,6 +85,7 @@ clean: ## Remove what stages and tools left behind; raw essays, the environment 
 
 .PHONY: environment
 environment: $(ENVIRONMENT) ## Install what is locked into .venv
+	@:
 
 $(ENVIRONMENT): | $(LOCKS)
 	@mkdir -p .make

@@ -28,12 +28,10 @@ ENSEMBLE = "ensemble"
 EVERY_MODEL = {
     "ensemble": ["out/models/{model}", "out/calibration/{model}"],
     "evaluate": ["out/models/{model}", "out/calibration/{model}"],
-    "package-ensemble": ["out/bundles/{model}"],
+    "package-ensemble": ["out/bundles/{model}", "out/calibration/{model}", "out/export/{model}"],
     "publish": ["out/bundles/{model}"],
 }
-"""What a stage reads of each model, by stage."""
-ALSO_ENSEMBLE = {"evaluate", "publish"}
-"""Stages for which the ensemble is one model more."""
+"""What a stage reads of each model, by stage. What it reads of the ensemble is kept by hand."""
 
 
 def main() -> None:
@@ -81,7 +79,7 @@ def wanted_dependencies(name: str, stage: dict[str, Any]) -> list[str]:
     """What stands under a stage's `deps`: entries kept by hand, then each model's, then files of ours, sorted."""
     patterns = EVERY_MODEL.get(name, [])
     by_hand = [entry for entry in stage.get("deps", []) if not _is_source(entry) and not _is_one_of(entry, patterns)]
-    return [*by_hand, *_every_model(name, patterns), *files_read_by(stage_module(stage["cmd"]))]
+    return [*by_hand, *_every_model(patterns), *files_read_by(stage_module(stage["cmd"]))]
 
 
 def stage_module(command: str) -> str:
@@ -140,11 +138,12 @@ def _is_source(entry: str) -> bool:
 
 
 def _is_one_of(entry: str, patterns: Iterable[str]) -> bool:
-    return any(entry.startswith(pattern.removesuffix("{model}")) for pattern in patterns)
+    folder, _, model = entry.rpartition("/")
+    return f"{folder}/{{model}}" in patterns and model != ENSEMBLE
 
 
-def _every_model(name: str, patterns: Iterable[str]) -> list[str]:
-    models = [*read_params("models", tuple[str, ...]), *([ENSEMBLE] if name in ALSO_ENSEMBLE else [])]
+def _every_model(patterns: Iterable[str]) -> list[str]:
+    models = read_params("models", tuple[str, ...])
     return [pattern.format(model=model) for pattern in patterns for model in models]
 
 
