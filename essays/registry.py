@@ -31,6 +31,8 @@ class ChampionPointer(Section):
     """Of the bundle, in the same store."""
     metrics: tuple[PromptMetrics, ...] = ()
     """The manifest's, so that two versions can be compared without their bundles."""
+    members: dict[str, str] = Field(default_factory=dict)
+    """Of an ensemble: its members' versions by name."""
     override: str | None = None
     """Why somebody made it the champion against the promotion gate."""
 
@@ -58,27 +60,26 @@ def champion_key(name: str) -> str:
     return f"{_ROOT}{name}/{_CHAMPION_FILE}"
 
 
-def publish_bundle(
-    store: Store, path: Path, manifest: Manifest, on_progress: OnProgress | None = None
-) -> tuple[ChampionPointer, bool]:
-    """Upload a bundle unless the store has these very bytes; its pointer, and whether anything was uploaded.
-
-    Does not make it the champion.
-    """
+def pointer_to(path: Path, manifest: Manifest) -> ChampionPointer:
+    """The pointer that would make this bundle its model's champion."""
     entry = describe_file(path)
-    key = bundle_key(manifest.name, manifest.version)
-    pointer = ChampionPointer(
+    return ChampionPointer(
         name=manifest.name,
         version=manifest.version,
         sha256=entry.sha256,
         size_bytes=entry.size_bytes,
-        key=key,
+        key=bundle_key(manifest.name, manifest.version),
         metrics=manifest.metrics,
+        members={member.name: member.version for member in manifest.members},
     )
+
+
+def publish_bundle(store: Store, path: Path, pointer: ChampionPointer, on_progress: OnProgress | None = None) -> bool:
+    """Upload a bundle unless the store has these very bytes; whether it was sent. Does not make it the champion."""
     if has_bundle(store, pointer):
-        return pointer, False
-    store.upload(path, key, entry.sha256, on_progress)
-    return pointer, True
+        return False
+    store.upload(path, pointer.key, pointer.sha256, on_progress)
+    return True
 
 
 def has_bundle(store: Store, pointer: ChampionPointer) -> bool:

@@ -9,7 +9,7 @@ from statistics import mean
 
 from essays.errors import StageFailed, StoreError
 from essays.manifest import PromptMetrics
-from essays.registry import Champion, ChampionPointer, find_champion, move_champion
+from essays.registry import Champion, ChampionPointer, find_champion, has_bundle, move_champion
 from essays.store import Store
 from export.config import PublishConfig
 
@@ -17,6 +17,19 @@ from export.config import PublishConfig
 def find_champions(store: Store, names: Sequence[str]) -> dict[str, Champion | None]:
     """Each model's champion, none where it has none yet."""
     return {name: find_champion(store, name) for name in names}
+
+
+def is_published(store: Store, pointers: Sequence[ChampionPointer]) -> bool:
+    """Whether the store holds these bundles and a whole set of champions, be they these versions or others."""
+    champions = find_champions(store, [pointer.name for pointer in pointers])
+    current = [champion.pointer for champion in champions.values() if champion is not None]
+    versions = {pointer.name: pointer.version for pointer in current}
+    members = [member for pointer in current for member in pointer.members.items()]
+    return (
+        len(current) == len(pointers)
+        and all(versions.get(name) == version for name, version in members)
+        and all(has_bundle(store, pointer) for pointer in [*current, *pointers])
+    )
 
 
 def objections(challenger: ChampionPointer, champion: ChampionPointer, config: PublishConfig) -> list[str]:

@@ -9,17 +9,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from essays.bundle import verify_and_extract
-from essays.console import human_size, run, say, wrote
+from essays.bundle import read_bundle_manifest, verify_and_extract
+from essays.console import Progress, human_size, run, say, wrote
 from essays.errors import StageFailed
 from essays.manifest import Manifest, describe_file
 from essays.params import Section, read_params
-from essays.registry import ChampionPointer, has_bundle, publish_bundle
+from essays.registry import ChampionPointer, pointer_to, publish_bundle
 from essays.settings import Settings, load_settings
 from essays.store import Store, open_store
 from export.artifact import find_bundle
 from export.config import PublishConfig
-from export.promotion import find_champions, promote, review
+from export.promotion import find_champions, is_published, promote, review
 from serving.catalogue import LocalArtifact
 from serving.loading import load_and_warm
 from training.ensemble import ENSEMBLE
@@ -32,6 +32,7 @@ from training.registry import Alias, register_bundle, set_alias
 from training.tracking import best_effort, open_tracker
 
 PUBLISHED_FILE = Path("out/published.json")
+MEGABYTE = 1_000_000
 
 
 class Published(Section):
@@ -44,47 +45,32 @@ class Published(Section):
 def main() -> None:
     """Publish every packaged model and the ensemble."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.publish", description=__doc__)
-    parser.add_argument("--ensure", action="store_true", help="do nothing when the store has champions of every model")
+    parser.add_argument("--ensure", action="store_true", help="do nothing when the store lacks nothing")
     parser.add_argument("--override", metavar="REASON", help="promote against the gate; the reason is recorded")
     options = parser.parse_args()
     config = read_params("publish", PublishConfig)
-    # Members first, their ensemble last: whoever starts in between finds no ensemble without its members.
-    names = [*read_params("models", tuple[str, ...]), ENSEMBLE]
     store = open_store(load_settings(Settings).store)
-
-    if options.ensure and is_whole(store, names):
-        say(f"{store.url}: has a champion of {', '.join(names)}; nothing to do")
+    # Members first, their ensemble last: whoever starts in between finds no ensemble without its members.
+    bundles = [find_bundle(name) for name in [*read_params("models", tuple[str, ...]), ENSEMBLE]]
+    pointers = [pointer_to(bundle, read_bundle_manifest(bundle)) for bundle in bundles]
+    if options.ensure and is_published(store, pointers):
+        say(f"{store.url}: holds these bundles and a champion of each model; nothing to do")
         return
-    bundles = [find_bundle(name) for name in names]
     manifests = check(bundles)
-    pointers = [
-        upload(store, bundle, manifest, options.override) for bundle, manifest in zip(bundles, manifests, strict=True)
-    ]
-    track(manifests, bundles, "challenger")
-    champions = find_champions(store, names)
+    for bundle, pointer in zip(bundles, pointers, strict=True):
+        send(store, bundle, pointer)
+    champions = find_champions(store, [pointer.name for pointer in pointers])
     against = review(pointers, champions, config)
     if against and not options.override:
-        raise StageFailed(
-            "\n".join(
-                [
-                    "the champions stay; the new versions lie beside them in the store, because",
-                    *(f"  {text}" for text in against),
-                    'to promote them all the same: python -m pipelines.publish --override "WHY"',
-                ]
-            )
-        )
+        track(manifests, bundles, "challenger")
+        raise StageFailed(_refusal(against))
     for text in against:
         say(f"overridden: {text}")
-    for pointer in promote(store, pointers, champions):
+    chosen = [pointer.model_copy(update={"override": options.override if against else None}) for pointer in pointers]
+    for pointer in promote(store, chosen, champions):
         say(f"champion: {pointer.name}@{pointer.version}")
     track(manifests, bundles, "champion")
-    write_published(store, pointers)
-
-
-def is_whole(store: Store, names: Sequence[str]) -> bool:
-    """Whether every model has a champion whose bundle is there."""
-    champions = find_champions(store, names).values()
-    return all(champion is not None and has_bundle(store, champion.pointer) for champion in champions)
+    write_published(store, chosen)
 
 
 def check(bundles: Sequence[Path]) -> list[Manifest]:
@@ -100,21 +86,28 @@ def check(bundles: Sequence[Path]) -> list[Manifest]:
     return manifests
 
 
-def upload(store: Store, bundle: Path, manifest: Manifest, override: str | None) -> ChampionPointer:
-    """Send a bundle unless it is there; the pointer that would make it the champion."""
-    pointer, sent = publish_bundle(store, bundle, manifest)
-    done = "sent" if sent else "is there already"
-    say(f"{store.url}/{pointer.key}  {human_size(pointer.size_bytes)}  sha256 {pointer.sha256[:12]}  {done}")
-    return pointer.model_copy(update={"override": override})
+def send(store: Store, bundle: Path, pointer: ChampionPointer) -> None:
+    """Upload a bundle unless it is there, and say so."""
+    what = f"{pointer.key}  {human_size(pointer.size_bytes)}  sha256 {pointer.sha256[:12]}"
+    progress = Progress(f"sending {pointer.name}: MB", pointer.size_bytes // MEGABYTE)
+    sent = publish_bundle(store, bundle, pointer, lambda done, _: progress.update(done // MEGABYTE))
+    say(f"{store.url}: {what}  {'sent' if sent else 'is there already'}")
 
 
 def track(manifests: Sequence[Manifest], bundles: Sequence[Path], alias: Alias) -> None:
-    """Register the bundles in MLflow with this alias; a tracking server that is down stops nothing."""
+    """Register the bundles in MLflow with this alias; whatever is missing for that stops nothing."""
     fold = read_params("folds", tuple[int, ...])[0]
+    try:
+        state = read_state()
+        curves = [_curve(manifest.name, fold) for manifest in manifests]
+    except StageFailed as error:
+        # Bundles can be had without what they were made from, by `dvc pull`.
+        say(f"tracking: not recorded: {error}")
+        return
     with best_effort():
-        tracker = open_tracker(read_params("tracking", TrackingConfig), read_state())
-        for manifest, bundle in zip(manifests, bundles, strict=True):
-            with tracker.model_run(_curve(manifest.name, fold)) as tracked:
+        tracker = open_tracker(read_params("tracking", TrackingConfig), state)
+        for manifest, bundle, curve in zip(manifests, bundles, curves, strict=True):
+            with tracker.model_run(curve) as tracked:
                 register_bundle(tracker, tracked, manifest, bundle)
             set_alias(tracker, manifest.name, alias, manifest.version)
 
@@ -132,6 +125,16 @@ def _curve(model: str, fold: int) -> LearningCurve:
     if model == ENSEMBLE:
         return LearningCurve(model, fold, ())
     return read_curve(model, fold, model_folder(model, fold) / HISTORY_FILE)
+
+
+def _refusal(against: Sequence[str]) -> str:
+    return "\n".join(
+        [
+            "the champions stay, and the new versions lie beside them in the store:",
+            *(f"  {text}" for text in against),
+            'to promote them all the same: python -m pipelines.publish --override "WHY"',
+        ]
+    )
 
 
 if __name__ == "__main__":
