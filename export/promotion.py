@@ -75,7 +75,7 @@ def promote(
     try:
         for challenger in challengers:
             before = champions[challenger.name]
-            if before is None or before.pointer.sha256 != challenger.sha256:
+            if before is None or before.pointer.entry != challenger.entry or before.pointer.key != challenger.key:
                 moved.append(move_champion(store, challenger, replacing=before))
     except StoreError as error:
         _move_back(store, moved, champions)
