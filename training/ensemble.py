@@ -57,12 +57,12 @@ def fit_ensemble(
 def fit_weights(unit_scores: Mapping[str, NDArray], human: NDArray, config: EnsembleConfig) -> dict[str, float]:
     """Weights by member that bring the mix nearest to the humans' unit scores, (N,) each.
 
-    Least squares over the simplex, plus `prior_essays` times the members' mean squared error for each squared unit of
-    distance from equal weights: the pull is that of so many essays, whatever the scale and the number of members.
+    Least squares over the simplex, plus `prior_essays` times the best member's mean squared error for each squared unit
+    of distance from equal weights: the pull is that of so many essays, whatever the scale.
     """
     names = sorted(unit_scores)
     columns = np.stack([unit_scores[name] for name in names], axis=1)  # (N, M)
-    mean_square = float(np.square(columns - human[:, None]).mean()) or 1.0
+    mean_square = float(np.square(columns - human[:, None]).mean(axis=0).min()) or 1.0
     equal = np.full(len(names), 1 / len(names))
     pull = np.sqrt(config.prior_essays)
     rows = [columns / np.sqrt(mean_square), pull * np.eye(len(names)), np.full((1, len(names)), _SUM_WEIGHT)]
