@@ -1,15 +1,18 @@
-"""What an operator can set for the service: `FAIRMARK_SERVICE__…` in the environment, `[service]` in fairmark.toml."""
+"""What an operator can set for the service: `FAIRMARK_SERVICE__…` in the environment, `[service]` in fairmark.toml.
+
+Host and port are `bentoml serve`'s own options.
+"""
 
 import os
 from pathlib import Path
 
 from pydantic import Field
 
-from essays.params import Section
+from essays.settings import Settings, SettingsSection
 
 
-class ServiceSettings(Section):
-    """How models are fetched and how requests are bounded. Host and port are `bentoml serve`'s own options."""
+class ServiceSettings(SettingsSection):
+    """How models are fetched and how requests are bounded."""
 
     models: tuple[str, ...] = ()
     """The models to serve; none means every champion in the store. An ensemble brings its members along."""
@@ -17,8 +20,10 @@ class ServiceSettings(Section):
     """Where verified models are kept between starts; several instances may share it."""
     lanes: int | None = Field(default=None, ge=1, le=256)
     """Essays scored at the same moment; none means one per usable core."""
-    timeout_s: float = Field(default=20.0, gt=0)
+    timeout_s: float = Field(default=20.0, gt=0, le=60)
     """The longest that one essay may wait and take, in seconds."""
+    batch_timeout_s: float = Field(default=60.0, gt=0, le=120)
+    """After so long, in seconds, a batch begins no further essay; each that is left gets an error."""
     max_open_jobs: int = Field(default=128, ge=1)
     """Runs of a model that may wait or go on at once; beyond it requests get 429. An ensemble takes one per member."""
     max_body_bytes: int = Field(default=1_000_000, ge=1_000)
@@ -30,3 +35,9 @@ class ServiceSettings(Section):
     def num_lanes(self) -> int:
         """Lanes, decided."""
         return self.lanes or len(os.sched_getaffinity(0))
+
+
+class ServingSettings(Settings):
+    """Everything that the service reads at its start."""
+
+    service: ServiceSettings = Field(default_factory=ServiceSettings)

@@ -20,7 +20,7 @@ from serving.schemas import (
     ReadinessResponse,
     StatusResponse,
 )
-from serving.scorer import Scorer
+from serving.scorer import RequestLimits, Scorer
 
 SOFTWARE = ("bentoml", "onnxruntime", "tokenizers", "numpy")
 
@@ -100,13 +100,9 @@ class Desk:
         )
 
     def _make_scorer(self, warm: WarmModels) -> Scorer:
-        return Scorer(
-            warm.catalogue,
-            LanePool(warm.lanes, self.settings.max_open_jobs),
-            self.metrics,
-            timeout_s=self.settings.timeout_s,
-            max_batch_essays=self.settings.max_batch_essays,
-        )
+        settings = self.settings
+        limits = RequestLimits(settings.timeout_s, settings.batch_timeout_s, settings.max_batch_essays)
+        return Scorer(warm.catalogue, LanePool(warm.lanes, settings.max_open_jobs), self.metrics, limits)
 
 
 def _queue(pool: LanePool) -> QueueInfo:

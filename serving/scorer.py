@@ -7,6 +7,7 @@ calibrated unit scores are mixed, and its own calibration makes the grade.
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from essays.errors import FairmarkError
@@ -14,7 +15,7 @@ from essays.gate import scorable_text
 from essays.prompts import Prompt
 from serving.advice import flags_for
 from serving.catalogue import Catalogue, ServedModel
-from serving.errors import InvalidRequest, reply_to
+from serving.errors import DeadlinePassed, InvalidRequest, reply_to
 from serving.inference import Run, member_unit_scores, raw_unit_score, run_graph
 from serving.lanes import Done, LanePool
 from serving.metrics import Metrics
@@ -33,17 +34,25 @@ Runs = Mapping[str, Done[Run]]
 """By model name."""
 
 
+@dataclass(frozen=True)
+class RequestLimits:
+    """What one request may take."""
+
+    timeout_s: float
+    """For one essay."""
+    batch_timeout_s: float
+    """After so long, a batch begins no further essay."""
+    max_batch_essays: int
+
+
 class Scorer:
     """Answers for every served model."""
 
-    def __init__(
-        self, catalogue: Catalogue, pool: LanePool, metrics: Metrics, *, timeout_s: float, max_batch_essays: int
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, pool: LanePool, metrics: Metrics, limits: RequestLimits) -> None:
         self.catalogue = catalogue
         self.pool = pool
         self.metrics = metrics
-        self.timeout_s = timeout_s
-        self.max_batch_essays = max_batch_essays
+        self.limits = limits
 
     async def score(self, essay: str, prompt_id: str, model_name: str) -> ScoreResponse:
         """One model's answer. Raises a BadInput, Overloaded or DeadlinePassed."""
@@ -63,17 +72,22 @@ class Scorer:
 
     async def score_batch(self, requests: Sequence[ScoreRequest]) -> BatchResponse:
         """One result or one error for each essay, in order; a batch never takes more room than there are lanes."""
-        if len(requests) > self.max_batch_essays:
+        if len(requests) > self.limits.max_batch_essays:
             raise InvalidRequest(
-                f"essays: {len(requests)} essays, at most {self.max_batch_essays} are taken at a time",
+                f"essays: {len(requests)} essays, at most {self.limits.max_batch_essays} are taken at a time",
                 field="essays",
                 hint="send them in several requests",
             )
         room = asyncio.Semaphore(len(self.pool.lanes))
+        last_start = time.monotonic() + self.limits.batch_timeout_s
 
         async def one(request: ScoreRequest) -> BatchItem:
             async with room:
                 try:
+                    if time.monotonic() > last_start:
+                        raise DeadlinePassed(
+                            f"the batch took more than {self.limits.batch_timeout_s:g} s; send this essay again"
+                        )
                     return BatchItem(result=await self.score(request.essay, request.prompt_id, request.model))
                 except FairmarkError as error:
                     return BatchItem(error=reply_to(error).detail)
@@ -85,7 +99,7 @@ class Scorer:
         text = scorable_text(essay)
         needed = self.catalogue.runs_needed(models)
         jobs = [partial(run_graph, model=model, text=text, prompt_id=prompt.prompt_id) for model in needed]
-        done = await self.pool.run(jobs, self.timeout_s)
+        done = await self.pool.run(jobs, self.limits.timeout_s)
         runs = {model.name: run for model, run in zip(needed, done, strict=True)}
         return [self._answer(model, prompt, runs, started) for model in models]
 

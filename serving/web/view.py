@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from essays.prompts import Prompt
 from essays.scores import ScoreRange
 from serving.catalogue import Catalogue
 from serving.errors import ErrorDetail
@@ -16,7 +17,7 @@ _KINDS = {
     "lstm": "a recurrent network",
     "encoder": "a transformer",
     "decoder": "a language model",
-    "ensemble": "all models together",
+    "ensemble": "all together",
 }
 
 
@@ -124,8 +125,8 @@ def prompt_options(catalogue: Catalogue, chosen: str) -> list[Option]:
     return [
         Option(
             value=prompt.prompt_id,
-            label=f"{prompt.title} ({prompt.score_range.low:g} to {prompt.score_range.high:g})",
-            detail=f"{prompt.description} Learned from essays by: {prompt.writers}.",
+            label=prompt.title,
+            detail=_describe(prompt),
             chosen=prompt.prompt_id == chosen,
         )
         for prompt in catalogue.prompts
@@ -188,6 +189,12 @@ def scale_of(answer: ScoreResponse) -> Scale:
         in_words=f"Score {answer.score:g} on a scale from {score_range.low:g} to {score_range.high:g};"
         f" likely between {answer.interval[0]:g} and {answer.interval[1]:g}",
     )
+
+
+def _describe(prompt: Prompt) -> str:
+    bounds = prompt.score_range
+    scale = f"Scored from {bounds.low:g} to {bounds.high:g} in steps of {bounds.step:g}"
+    return f"{prompt.description} {scale}, as learned from essays by {prompt.writers}."
 
 
 def _model_answer(result: ScoreResponse, prompt_id: str, catalogue: Catalogue) -> ModelAnswer:

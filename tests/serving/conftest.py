@@ -1,6 +1,7 @@
 """Three small real models, packed as bundles: n-grams, tokens, and an ensemble of both, on two prompts."""
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from essays.bundle import bundle_name, verify_and_extract, write_bundle
+from essays.bundle import bundle_name, read_bundle_manifest, verify_and_extract, write_bundle
 from essays.calibration import Band, Calibration, PromptCalibration, write_calibration
 from essays.encoding import NgramEncoding, TokenEncoding, load_encoder
 from essays.ensemble import mix_unit_scores
@@ -33,6 +34,9 @@ from essays.manifest import (
     describe_file,
 )
 from essays.prompts import get_prompt
+from essays.registry import move_champion, pointer_to, publish_bundle
+from essays.settings import StoreSettings
+from essays.store import Store, open_store
 from serving.catalogue import LocalArtifact
 from serving.config import ServiceSettings
 from serving.desk import Desk
@@ -207,42 +211,60 @@ class Bundles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.paths: dict[str, Path] = {}
+        self._manifest_parts: dict[str, dict[str, object]] = {}
 
-    def lexical(self, kind: str = "lexical", half_width: float = 0.1) -> Path:
-        model = ngram_graph()
-        return self._single(kind, "lexical", model, NgramEncoding(shortest=2, longest=4, num_buckets=4096), half_width)
+    def lexical(self) -> Path:
+        encoding = NgramEncoding(shortest=2, longest=4, num_buckets=4096)
+        return self._single("lexical", "lexical", ngram_graph(), encoding, self._folder("lexical"))
 
     def tiny(self) -> Path:
-        tokenizer = small_tokenizer()
-        model = token_graph(tokenizer.get_vocab_size())
         folder = self._folder("tiny")
+        tokenizer = small_tokenizer()
         tokenizer.save(str(folder / "tokenizer.json"))
-        return self._single("tiny", "encoder", model, TokenEncoding(head_tokens=96, tail_tokens=32), 0.08)
+        encoding = TokenEncoding(head_tokens=96, tail_tokens=32)
+        return self._single("tiny", "encoder", token_graph(tokenizer.get_vocab_size()), encoding, folder)
 
-    def ensemble(self, members: dict[str, Path]) -> Path:
-        folder = self._folder("ensemble")
-        own = calibration(0.07)
+    def ensemble(self, members: Mapping[str, Path]) -> Path:
         member_scores = {name: golden_of(self.folder / "parts" / name) for name in members}
         mixed = {
             key: float(mix_unit_scores(WEIGHTS, {name: scores[key] for name, scores in member_scores.items()}))
             for key in next(iter(member_scores.values()))
         }
-        write_parts(folder, mixed, own)
+        write_parts(self._folder("ensemble"), mixed, calibration(0.12))
         parts = tuple(
             Member(name=name, version=version_of(path), weights=dict.fromkeys(PROMPT_IDS, WEIGHTS[name]))
             for name, path in members.items()
         )
-        self.paths["ensemble"] = pack(folder, self.folder, kind="ensemble", members=parts)
-        return self.paths["ensemble"]
+        return self._pack("ensemble", kind="ensemble", members=parts)
+
+    def changed(self, name: str, change: Callable[[Path], None], out_folder: Path) -> Path:
+        """The bundle of a model after a change to its files, honestly listed in its manifest."""
+        folder = out_folder / name
+        shutil.copytree(self.folder / "parts" / name, folder)
+        change(folder)
+        return pack(folder, out_folder, **self._manifest_parts[name])
+
+    def publish(self, store: Store, names: Iterable[str] = (*WEIGHTS, "ensemble")) -> None:
+        """Make these models the champions of a store that has none."""
+        self.publish_paths(store, [self.paths[name] for name in names])
+
+    def publish_paths(self, store: Store, paths: Iterable[Path]) -> None:
+        for path in paths:
+            pointer = pointer_to(path, read_bundle_manifest(path))
+            publish_bundle(store, path, pointer)
+            move_champion(store, pointer, None)
 
     def _single(
-        self, name: str, kind: str, model: onnx.ModelProto, encoding: NgramEncoding | TokenEncoding, half_width: float
+        self, name: str, kind: str, model: onnx.ModelProto, encoding: NgramEncoding | TokenEncoding, folder: Path
     ) -> Path:
-        folder = self._folder(name)
         onnx.save(model, str(folder / GRAPH_FILE))
         described = specs(model)
-        write_parts(folder, raw_scores(folder, encoding, described), calibration(half_width))
-        self.paths[name] = pack(folder, self.folder, kind=kind, encoding=encoding, graphs=(described,))
+        write_parts(folder, raw_scores(folder, encoding, described), calibration(0.15))
+        return self._pack(name, kind=kind, encoding=encoding, graphs=(described,))
+
+    def _pack(self, name: str, **parts: object) -> Path:
+        self._manifest_parts[name] = parts
+        self.paths[name] = pack(self._folder(name), self.folder, **parts)
         return self.paths[name]
 
     def _folder(self, name: str) -> Path:
@@ -283,6 +305,18 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
     made = Bundles(tmp_path_factory.mktemp("bundles"))
     made.ensemble({"lexical": made.lexical(), "tiny": made.tiny()})
     return made
+
+
+@pytest.fixture
+def file_store(tmp_path: Path) -> Store:
+    """An empty store in a folder."""
+    return open_store(StoreSettings(url=f"file://{tmp_path}/store"))
+
+
+@pytest.fixture
+def extract() -> Callable[[Sequence[Path], Path], list[LocalArtifact]]:
+    """Turns bundles into verified folders."""
+    return extracted
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,347 @@
+"""`bentoml serve` as a process of its own, against a real object store: how it starts, restarts, answers and fails."""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import psutil
+import pytest
+
+from essays.manifest import GOLDEN_FILE
+from essays.registry import read_champion
+from essays.settings import StoreSettings
+from essays.store import Store, open_store
+from serving.catalogue import LocalArtifact
+from serving.desk import Desk
+
+pytestmark = pytest.mark.slow
+
+ESSAY = (
+    "My school is small, and I like it. The teachers know every pupil by name, so when somebody is sad they see it."
+    " However we have no laboratory, and I want to learn chemistry. People say a big school has more to offer."
+)
+GOOD = {"essay": ESSAY, "prompt_id": "ellipse-overall"}
+CANARY = "zebracanary"
+WRONG_KEY = "not-the-secret-key"
+START_TIMEOUT_S = 90
+
+
+class Service:
+    """A `bentoml serve` that was started, with what it printed."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process = process
+        self.log_path = log
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def get(self, path: str) -> httpx.Response | None:
+        try:
+            return self.http.get(path, timeout=5)
+        except httpx.TransportError:
+            return None
+
+    def wait_until_ready(self) -> list[tuple[int, str]]:
+        """Every answer of `/readyz` until it is 200; `/livez` is 200 from the first one on."""
+        seen: list[tuple[int, str]] = []
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log
+            answer = self.get("/readyz")
+            if answer is not None:
+                alive = self.get("/livez")
+                assert alive
+                assert alive.status_code == 200
+                seen.append((answer.status_code, answer.text))
+                if answer.status_code == 200:
+                    return seen
+            time.sleep(0.01)
+        raise AssertionError(f"not ready: {self.log}")
+
+
+def command(port: int) -> list[str]:
+    serve = ["-m", "bentoml", "serve", "serving.service:EssayScoring", "--host", "127.0.0.1", "--port", str(port)]
+    return [sys.executable, *serve]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def serving(folder: Path, environment: Mapping[str, str]) -> Iterator[Service]:
+    port = free_port()
+    log = folder / f"log-{port}"
+    with log.open("wb") as out:
+        process = subprocess.Popen(command(port), env={**os.environ, **environment}, stdout=out, stderr=out)
+    service = Service(process, port, log)
+    try:
+        yield service
+    finally:
+        service.http.close()
+        process.terminate()
+        process.wait(30)
+
+
+def end_of(environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """A start that fails, with what it said."""
+    return subprocess.run(
+        command(free_port()), env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
+    )
+
+
+def environment_for(s3: Any, bucket: str, folder: Path) -> dict[str, str]:
+    return {
+        "FAIRMARK_STORE__URL": f"s3://{bucket}",
+        "FAIRMARK_STORE__ENDPOINT_URL": s3.endpoint,
+        "FAIRMARK_STORE__ACCESS_KEY_ID": s3.access_key,
+        "FAIRMARK_STORE__SECRET_ACCESS_KEY": s3.secret_key,
+        "FAIRMARK_STORE__MAX_ATTEMPTS": "1",
+        "FAIRMARK_SERVICE__ARTIFACT_FOLDER": str(folder / "models"),
+        "FAIRMARK_SERVICE__LANES": "2",
+    }
+
+
+def store_at(s3: Any, bucket: str) -> Store:
+    settings = {"endpoint_url": s3.endpoint, "access_key_id": s3.access_key, "secret_access_key": s3.secret_key}
+    return open_store(StoreSettings.model_validate({"url": f"s3://{bucket}", **settings}))
+
+
+@pytest.fixture(scope="module")
+def started(s3: Any, bundles: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A service on a fresh folder, what `/readyz` said until it was ready, and what it was started with."""
+    folder = tmp_path_factory.mktemp("serve")
+    bucket = s3.make_bucket()
+    bundles.publish(store_at(s3, bucket))
+    environment = environment_for(s3, bucket, folder)
+    with serving(folder, environment) as service:
+        seen = service.wait_until_ready()
+        yield {"service": service, "seen": seen, "folder": folder, "environment": environment, "bucket": bucket}
+
+
+def test_it_is_ready_only_after_every_model_is_warm(started: dict[str, Any]) -> None:
+    *waiting, last = started["seen"]
+    assert last[0] == 200
+    assert waiting, "it was ready before anybody could ask"
+    assert {status for status, _ in waiting} == {503}
+    for _, body in waiting:
+        readiness = json.loads(body)
+        assert readiness["ready"] is False
+        assert {model["name"] for model in readiness["models"]} == {"lexical", "tiny", "ensemble"}
+    assert started["service"].http.get("/status").json()["ready"] is True
+
+
+def test_the_zips_are_gone_and_the_folders_are_named_by_digest(started: dict[str, Any]) -> None:
+    models = started["folder"] / "models"
+    assert list(models.rglob("*.zip")) == []
+    served = started["service"].http.get("/models").json()["models"]
+    assert {model["digest"] for model in served} <= {path.name for path in models.iterdir()}
+
+
+def test_scores_over_the_wire_are_the_scores_of_the_library(started: dict[str, Any], desk: Desk) -> None:
+    for model in ("lexical", "tiny", "ensemble"):
+        answer = started["service"].http.post("/score", json={**GOOD, "model": model}).json()
+        expected = asyncio.run(desk.scorer().score(ESSAY, "ellipse-overall", model))
+        assert answer["unit_score"] == pytest.approx(expected.unit_score, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "field"),
+    [
+        ("/score", {**GOOD, "prompt_id": "nowhere"}, 404, "prompt_id"),
+        ("/score", {**GOOD, "model": "gpt"}, 404, "model"),
+        ("/score", {**GOOD, "essay": ""}, 422, "essay"),
+        ("/score", {**GOOD, "extra": 1}, 422, "extra"),
+        ("/score", {**GOOD, "essay": 7}, 422, "essay"),
+        ("/score", {**GOOD, "essay": "word " * 200_000}, 413, None),
+        ("/score", {**GOOD, "essay": "x" * 30_000_000}, 413, None),
+        ("/compare", {**GOOD, "prompt_id": "nowhere"}, 404, "prompt_id"),
+        ("/nowhere", GOOD, 404, None),
+        ("/models", GOOD, 405, None),
+    ],
+    ids=str,
+)
+def test_wrong_requests_get_their_status_in_the_one_form(
+    started: dict[str, Any], path: str, body: object, status: int, field: str | None
+) -> None:
+    answer = started["service"].http.post(path, json=body)
+    assert answer.status_code == status
+    assert set(answer.json()["error"]) == {"code", "message", "field", "hint"}
+    assert answer.json()["error"]["field"] == field
+
+
+def test_page_docs_and_metrics_are_ours(started: dict[str, Any]) -> None:
+    http = started["service"].http
+    assert "Essay scores you can question" in http.get("/").text
+    assert "googletagmanager" not in http.get("/docs").text
+    assert http.get("/docs/assets/swagger-ui-bundle.js").status_code == 200
+    assert "ScoreResponse" in http.get("/docs.json").json()["components"]["schemas"]
+    metrics = http.get("/metrics").text
+    assert "fairmark_requests_total" in metrics
+    assert 'fairmark_model_ready{model="tiny"} 1.0' in metrics
+
+
+def test_no_essay_reaches_the_log_or_the_metrics(started: dict[str, Any]) -> None:
+    http = started["service"].http
+    essay = f"{ESSAY} {CANARY}"
+    for body in ({**GOOD, "essay": essay}, {**GOOD, "essay": [essay]}, {"essay": essay}, {**GOOD, essay: "1"}):
+        http.post("/score", json=body)
+        http.post("/score_batch", json={"essays": [body]})
+        http.post("/", data=body)
+    assert CANARY not in started["service"].log
+    assert CANARY not in http.get("/metrics").text
+    assert "/score_batch" in started["service"].log
+
+
+def test_no_process_of_it_has_loaded_torch(started: dict[str, Any]) -> None:
+    parent = psutil.Process(started["service"].process.pid)
+    mapped = [
+        " ".join(region.path for region in process.memory_maps())
+        for process in (parent, *parent.children(recursive=True))
+    ]
+    assert sum("onnxruntime" in paths for paths in mapped) == 2
+    assert not [paths for paths in mapped if "torch" in paths]
+
+
+def test_a_restart_needs_no_bundle_from_the_store(started: dict[str, Any], s3: Any) -> None:
+    keys = {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key}
+    client = boto3.client("s3", endpoint_url=s3.endpoint, region_name="us-east-1", **keys)
+    for key in store_at(s3, started["bucket"]).list_keys("models/"):
+        if key.endswith(".zip"):
+            client.delete_object(Bucket=started["bucket"], Key=key)
+    client.close()
+    with serving(started["folder"], started["environment"]) as again:
+        again.wait_until_ready()
+        assert again.log.count("found ") == 3
+        assert again.http.post("/score", json=GOOD).status_code == 200
+
+
+def _nothing(_: Any, __: Store, ___: dict[str, str]) -> None:
+    """An empty bucket."""
+
+
+def _one_missing(bundles: Any, store: Store, _: dict[str, str]) -> None:
+    bundles.publish(store, ["ensemble", "tiny"])
+
+
+def _wrong_digest(bundles: Any, store: Store, _: dict[str, str]) -> None:
+    bundles.publish(store)
+    key = read_champion(store, "tiny").pointer.key
+    content = bytearray(store.read(key).content)
+    content[100] ^= 1
+    store.put_bytes(key, bytes(content))
+
+
+def _wrong_credentials(bundles: Any, store: Store, environment: dict[str, str]) -> None:
+    bundles.publish(store)
+    environment["FAIRMARK_STORE__SECRET_ACCESS_KEY"] = WRONG_KEY
+
+
+def _store_down(_: Any, __: Store, environment: dict[str, str]) -> None:
+    environment["FAIRMARK_STORE__ENDPOINT_URL"] = f"http://127.0.0.1:{free_port()}"
+
+
+def _no_such_bucket(_: Any, __: Store, environment: dict[str, str]) -> None:
+    environment["FAIRMARK_STORE__URL"] = "s3://not-there"
+
+
+def _misspelt_setting(_: Any, __: Store, environment: dict[str, str]) -> None:
+    environment["FAIRMARK_SERVICE__LANE"] = "2"
+
+
+FAILING = {
+    "empty bucket": (_nothing, "no model has a champion"),
+    "one model missing": (_one_missing, "lexical has no champion"),
+    "wrong digest": (_wrong_digest, "error: tiny-"),
+    "wrong credentials": (_wrong_credentials, "access denied"),
+    "store down": (_store_down, "nobody answers"),
+    "no such bucket": (_no_such_bucket, "there is no bucket 'not-there'"),
+    "misspelt setting": (_misspelt_setting, "service.lane"),
+}
+
+
+@pytest.fixture(scope="module")
+def failed_starts(
+    s3: Any, bundles: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, subprocess.CompletedProcess[str]]:
+    """Every start that must fail, side by side."""
+    environments = {}
+    for fault, (prepare, _) in FAILING.items():
+        bucket = s3.make_bucket()
+        environments[fault] = environment_for(s3, bucket, tmp_path_factory.mktemp("fails"))
+        prepare(bundles, store_at(s3, bucket), environments[fault])
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        return dict(zip(environments, threads.map(end_of, environments.values()), strict=True))
+
+
+@pytest.mark.parametrize("fault", FAILING)
+def test_a_fault_at_start_ends_the_process_with_its_reason(
+    s3: Any, failed_starts: dict[str, subprocess.CompletedProcess[str]], fault: str
+) -> None:
+    ended = failed_starts[fault]
+    assert ended.returncode == 1
+    assert ended.stderr.count("error: ") == 1
+    assert FAILING[fault][1] in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    for secret in (s3.secret_key, WRONG_KEY):
+        assert secret not in ended.stdout + ended.stderr
+
+
+def test_a_model_that_fails_its_golden_essays_ends_the_process_too(s3: Any, bundles: Any, tmp_path: Path) -> None:
+    def other_score(folder: Path) -> None:
+        tree = json.loads((folder / GOLDEN_FILE).read_text())
+        for essay in tree["essays"]:
+            essay.update(raw_unit_score=0.001, score=1.0 if essay["prompt_id"].startswith("ellipse") else 2.0)
+        (folder / GOLDEN_FILE).write_text(json.dumps(tree))
+
+    bucket = s3.make_bucket()
+    bundles.publish_paths(store_at(s3, bucket), [bundles.changed("tiny", other_score, tmp_path)])
+    ended = end_of(environment_for(s3, bucket, tmp_path))
+    assert ended.returncode == 1
+    assert re.search(r"error: tiny@\w+: golden essay 1 on ellipse-overall got 0\.\d+ on lane 0", ended.stderr)
+
+
+def test_scoring_imports_no_torch_and_none_of_its_kin(artifacts: list[LocalArtifact]) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from serving.service import EssayScoring\n"
+        "from serving.artifacts import handed_over\n"
+        "from serving.config import ServiceSettings\n"
+        "from serving.desk import Desk\n"
+        "desk = Desk(ServiceSettings(lanes=1))\n"
+        "desk.open(handed_over(), lambda state: None)\n"
+        f"asyncio.run(desk.scorer().score({ESSAY!r}, 'asap-1', 'ensemble'))\n"
+        "EssayScoring.to_asgi()\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))\n"
+    )
+    rows = [{**asdict(artifact), "folder": str(artifact.folder)} for artifact in artifacts]
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": ".", "FAIRMARK_SERVED": json.dumps(rows)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    loaded = set(ended.stdout.split())
+    assert {"onnxruntime", "bentoml", "tokenizers"} <= loaded
+    forbidden = {"torch", "pandas", "transformers", "sklearn", "scipy", "datasets", "mlflow", "dvc", "matplotlib"}
+    assert not loaded & forbidden

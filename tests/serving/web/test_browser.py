@@ -1,0 +1,164 @@
+"""The page in Chromium: by keyboard, with and without JavaScript, light and dark, narrow and wide, through axe."""
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+SCREENSHOTS = Path("out/screenshots")
+ESSAY = (
+    "My school is small, and I like it. The teachers know every pupil by name, so when somebody is sad they see it."
+    " However we have no laboratory, and I want to learn chemistry. People say a big school has more to offer."
+)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+WIDE, NARROW = (1200, 900), (320, 700)
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser, page_address: str) -> Iterator[Open]:
+    """Opens the page in a context of its own; a message on the console, such as a broken policy, fails the test."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def opened(path: str = "/", javascript: bool = True) -> Page:
+        context = browser.new_context(
+            viewport={"width": WIDE[0], "height": WIDE[1]},
+            java_script_enabled=javascript,
+            reduced_motion="reduce",
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(page_address + path)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    # Chromium itself notes an answer of 422 on the console; nothing else may stand there.
+    assert [text for text in complaints if "status of 422" not in text] == []
+
+
+def fill_and_send(page: Page, essay: str = ESSAY) -> None:
+    page.get_by_label("Essay", exact=True).fill(essay)
+    page.get_by_role("button", name="Score the essay").click()
+
+
+def answered(page: Page) -> Page:
+    fill_and_send(page)
+    expect(page.locator("#result")).to_be_visible()
+    return page
+
+
+def refused(page: Page) -> Page:
+    fill_and_send(page, "Too short to be an essay.")
+    expect(page.locator("#essay-error")).to_be_visible()
+    return page
+
+
+def handed_off(page: Page) -> Page:
+    fill_and_send(page, "\n\n".join([ESSAY] * 8))
+    expect(page.get_by_text("Have a person read this essay")).to_be_visible()
+    return page
+
+
+STATES: dict[str, Callable[[Page], Page]] = {
+    "form": lambda page: page,
+    "result": answered,
+    "error": refused,
+    "hand-off": handed_off,
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_axe_finds_nothing_and_nothing_sticks_out(open_page: Open, state: str) -> None:
+    page = STATES[state](open_page())
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for scheme, (width, height) in product(SCHEMES, (WIDE, NARROW)):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": height})
+        page.screenshot(path=SCREENSHOTS / f"{state}-{scheme}-{width}.png", full_page=True)
+        results = Axe().run(page)
+        assert results.violations_count == 0, results.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_score_can_be_had_by_keyboard_alone(open_page: Open) -> None:
+    page = open_page()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the form"
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "essay":
+            break
+    page.keyboard.insert_text(ESSAY)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#result-title")).to_be_focused()
+    assert page.evaluate("document.activeElement.textContent").strip().endswith("on a scale from 1 to 5")
+
+
+def test_words_are_counted_while_writing(open_page: Open) -> None:
+    page = open_page()
+    page.get_by_label("Essay", exact=True).press_sequentially("It's a well-known @CAPS1 café.")
+    expect(page.locator("#count")).to_have_text("6 words.")
+    page.get_by_label("Essay", exact=True).fill("One")
+    expect(page.locator("#count")).to_have_text("1 word.")
+
+
+def test_an_error_takes_the_focus_to_its_field_and_keeps_the_text(open_page: Open) -> None:
+    page = refused(open_page())
+    expect(page.get_by_label("Essay", exact=True)).to_be_focused()
+    expect(page.get_by_label("Essay", exact=True)).to_have_value("Too short to be an essay.")
+    expect(page.get_by_label("Essay", exact=True)).to_have_accessible_description(
+        "6 words. At least 20 words. The text is scored and forgotten."
+        " Error: The essay has 6 words; at least 20 are needed for a score. Write or paste the whole essay."
+    )
+    assert page.title().startswith("Not scored")
+
+
+def test_without_javascript_the_same_answer_comes_by_a_form_post(open_page: Open) -> None:
+    with_script, without = answered(open_page()), answered(open_page(javascript=False))
+    assert with_script.locator(".score").text_content() == without.locator(".score").text_content()
+    refused(open_page(javascript=False))
+
+
+def test_another_task_and_model_are_asked_when_chosen(open_page: Open) -> None:
+    page = open_page()
+    page.get_by_label("Writing task").select_option("asap-1")
+    expect(page.locator("#prompt_id-detail")).to_contain_text("computers")
+    page.get_by_label("Model").select_option("tiny")
+    answered(page)
+    expect(page.locator("#result-title")).to_contain_text("on a scale from 2 to 12")
+    expect(page.locator(".facts")).to_contain_text("tiny, version")
+    expect(page.get_by_role("rowheader", name="ensemble")).to_be_visible()
+
+
+def test_the_drawing_puts_score_and_interval_where_they_belong(open_page: Open) -> None:
+    page = answered(open_page())
+    score = float(page.locator(".score").text_content() or "")
+    drawing = page.locator("#result > svg")
+    box = drawing.bounding_box()
+    marker = drawing.locator("circle").bounding_box()
+    band = drawing.locator("rect").bounding_box()
+    assert box
+    assert marker
+    assert band
+    centre = marker["x"] + marker["width"] / 2
+    expected = box["x"] + box["width"] * (0.05 + 0.9 * (score - 1) / 4)
+    assert centre == pytest.approx(expected, abs=1.5)
+    assert band["x"] - 1 <= centre <= band["x"] + band["width"] + 1
+
+
+def test_the_api_page_works_offline(open_page: Open) -> None:
+    page = open_page("/docs")
+    expect(page.get_by_text("/score_batch")).to_be_visible()
+    page.get_by_text("Score an essay", exact=True).click()
+    expect(page.get_by_text("The writing task: one of").first).to_be_visible()
