@@ -40,8 +40,12 @@ down: $(ENVIRONMENT) ## Stop what a killed `make up` may have left running
 	@exec $(BIN)/python -m deploy.up --down
 
 .PHONY: repro
-repro: $(ENVIRONMENT) ## Run the stages whose code, data or parameters changed
-	@exec $(BIN)/dvc repro
+repro: $(ENVIRONMENT) ## Run the stages whose code, data or parameters changed, and publish what came out
+	@exec $(BIN)/python -m deploy.up --no-serve
+
+.PHONY: profile
+profile: $(ENVIRONMENT) ## Set params.yaml for a long run: make profile NAME=asap-5-folds; then make repro
+	@exec $(BIN)/python -m pipelines.profile --name $(NAME)
 
 .PHONY: mlflow
 mlflow: $(ENVIRONMENT) ## Compare runs in MLflow's page

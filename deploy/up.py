@@ -20,8 +20,9 @@ from types import FrameType
 from deploy import local_s3
 from deploy.processes import UpFailed, describe, end, left_behind, only_one, owner_of_port, relay, running
 from deploy.times import StageClock, Times
-from essays.console import EXIT_DONE, EXIT_FAILED, human_time, say
-from essays.errors import FairmarkError
+from essays.console import EXIT_DONE, EXIT_FAILED, EXIT_MISUSED, human_time, say
+from essays.errors import BadParams, FairmarkError
+from essays.settings import Settings, load_settings
 
 SERVICE = "serving.service:EssayScoring"
 STATE = Path(".make")
@@ -45,11 +46,14 @@ def main() -> int:
     try:
         if options.serve:
             require_free(options.port)
-        with only_one(LOCK_FILE), object_store(times) as environment:
-            if options.pipeline:
-                run_pipeline(environment, times)
-            if options.serve:
-                serve(options, environment, times)
+            with only_one(LOCK_FILE), object_store(times, keep=False) as environment:
+                run(options, environment, times)
+        else:
+            with object_store(times, keep=True) as environment:
+                run(options, environment, times)
+    except BadParams as error:
+        say(f"error: {error}")
+        return EXIT_MISUSED
     except FairmarkError as error:
         say(f"error: {error}")
         return EXIT_FAILED
@@ -60,6 +64,16 @@ def main() -> int:
         say("stopped")
         return INTERRUPTED
     return EXIT_DONE
+
+
+def run(options: argparse.Namespace, environment: Mapping[str, str], times: Times) -> None:
+    """What the options ask for, in an environment that has its store."""
+    if options.pipeline:
+        run_pipeline(environment, times)
+    if options.serve:
+        serve(options, environment, times)
+    else:
+        report(times)
 
 
 def run_pipeline(environment: Mapping[str, str], times: Times) -> None:
@@ -131,23 +145,32 @@ def wait_until_ready(address: str, ended: Callable[[], int | None], timeout_s: f
 
 
 @contextmanager
-def object_store(times: Times) -> Iterator[dict[str, str]]:
+def object_store(times: Times, keep: bool) -> Iterator[dict[str, str]]:
     """The environment in which every step runs: with the address and credentials of the object store.
 
-    A store that the environment names is used as it is; otherwise a local one runs while the block lasts.
+    A store that settings name is used as it is; otherwise a local one runs while the block lasts. One that ran before
+    outlives the block where `keep` says so. Raises BadParams, LocalS3Error.
     """
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    if named := os.environ.get("FAIRMARK_STORE__URL"):
-        say(f"s3: {named}, as FAIRMARK_STORE__URL says")
+    if has_own_store():
+        say("s3: the one that settings name")
         yield environment
         return
+    keep = keep and local_s3.status() is not None
     with times.step("s3"):
         server = local_s3.start()
     try:
         yield {**environment, **server.environment()}
     finally:
-        local_s3.stop()
-        say("s3: stopped")
+        if not keep:
+            local_s3.stop()
+            say("s3: stopped")
+
+
+def has_own_store() -> bool:
+    """Whether the environment, a secret or fairmark.toml says anything about the store. Raises BadParams, BadSecret."""
+    named = bool(load_settings(Settings).store.model_fields_set)
+    return named or bool({"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"} & os.environ.keys())
 
 
 def report(times: Times) -> None:

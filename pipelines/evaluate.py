@@ -35,9 +35,10 @@ def main() -> None:
         prog="python -m pipelines.evaluate",
         description=f"Measure every model on the test essays of every fold; write {METRICS_FILE} and {PAGE_FILE}.",
     ).parse_args()
-    config = read_params("evaluate", EvaluateConfig)
+    config, calibrate = read_params("evaluate", EvaluateConfig), read_params("calibrate", CalibrateConfig)
+    seed = read_params("seed", int)
     models, folds = read_params("models", tuple[str, ...]), read_params("folds", tuple[int, ...])
-    results = evaluate(config, [*models, ENSEMBLE], folds)
+    results = evaluate(config, calibrate, seed, [*models, ENSEMBLE], folds)
     trained = [read_curve(model, fold, model_folder(model, fold) / HISTORY_FILE) for model in models for fold in folds]
     curves = [*trained, *(LearningCurve(ENSEMBLE, fold, ()) for fold in folds)]
     summaries = summarise(results)
@@ -53,11 +54,13 @@ def main() -> None:
         track_results(tracker, results, summaries, curves, config.interval_coverage, REPORTS_FOLDER)
 
 
-def evaluate(config: EvaluateConfig, models: Sequence[str], folds: Sequence[int]) -> list[PromptResult]:
+def evaluate(
+    config: EvaluateConfig, calibrate: CalibrateConfig, seed: int, models: Sequence[str], folds: Sequence[int]
+) -> list[PromptResult]:
     """Results of the models, in their order, then of the baselines; each line says one."""
     essays, folds_table = read_essay_rows(), read_table(FOLDS_FILE, FOLDS_SCHEMA)
-    evaluator = Evaluator(config, read_params("seed", int), rater_pairs(essays))
-    calibrate, lengths = read_params("calibrate", CalibrateConfig), fourth_root_lengths(essays)
+    evaluator = Evaluator(config, seed, rater_pairs(essays))
+    lengths = fourth_root_lengths(essays)
     results: dict[str, list[PromptResult]] = {name: [] for name in (*models, *BASELINES)}
     for fold in folds:
         parts = fold_parts(folds_table, fold)

@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--ensure", action="store_true", help="do nothing when the store lacks nothing")
     parser.add_argument("--override", metavar="REASON", help="promote against the gate; the reason is recorded")
     options = parser.parse_args()
-    config = read_params("publish", PublishConfig)
+    config, fold = read_params("publish", PublishConfig), read_params("folds", tuple[int, ...])[0]
     store = open_store(load_settings(Settings).store)
     # Members first, their ensemble last: whoever starts in between finds no ensemble without its members.
     bundles = [find_bundle(name) for name in [*read_params("models", tuple[str, ...]), ENSEMBLE]]
@@ -62,14 +62,14 @@ def main() -> None:
     champions = find_champions(store, [pointer.name for pointer in pointers])
     against = review(pointers, champions, config)
     if against and not options.override:
-        track(manifests, bundles, "challenger")
+        track(manifests, bundles, "challenger", fold)
         raise StageFailed(_refusal(against))
     for text in against:
         say(f"overridden: {text}")
     chosen = [pointer.model_copy(update={"override": options.override if against else None}) for pointer in pointers]
     for pointer in promote(store, chosen, champions):
         say(f"champion: {pointer.name}@{pointer.version}")
-    track(manifests, bundles, "champion")
+    track(manifests, bundles, "champion", fold)
     write_published(store, chosen)
 
 
@@ -94,9 +94,8 @@ def send(store: Store, bundle: Path, pointer: ChampionPointer) -> None:
     say(f"{store.url}: {what}  {'sent' if sent else 'is there already'}")
 
 
-def track(manifests: Sequence[Manifest], bundles: Sequence[Path], alias: Alias) -> None:
+def track(manifests: Sequence[Manifest], bundles: Sequence[Path], alias: Alias, fold: int) -> None:
     """Register the bundles in MLflow with this alias; whatever is missing for that stops nothing."""
-    fold = read_params("folds", tuple[int, ...])[0]
     try:
         state = read_state()
         curves = [_curve(manifest.name, fold) for manifest in manifests]

@@ -25,11 +25,12 @@ def main() -> None:
 def train(model: str, fold: int) -> None:
     """Train `model` on `fold`."""
     config: TrainConfig = read_params(f"train.{model}", TrainConfig)  # type: ignore[arg-type]  # a union is no class
+    seed = read_params("seed", int)
     essays = read_dataset(ESSAYS_FILE, ESSAYS_SCHEMA)
     folds = read_table(FOLDS_FILE, FOLDS_SCHEMA)
     folder = model_folder(model, fold)
     say(f"train {model} on fold {fold}")
-    history = fit_fold(config, essays, folds, fold, read_params("seed", int), folder, CHECKPOINTS)
+    history = fit_fold(config, essays, folds, fold, seed, folder, CHECKPOINTS)
     best = max(row.dev_qwk for row in history)
     wrote(folder, f"dev qwk {best:.3f}, spread matched")
 

@@ -15,6 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
 
 
+def _filled(text: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text
+
+
 def readings() -> list[tuple[str, str]]:
     """Each stage's command with each parameter that dvc.yaml says it reads."""
     found = []
@@ -48,9 +54,3 @@ def with_typo(params: dict[str, Any], key: str) -> dict[str, Any]:
         return {**params, first: with_typo(params[first], ".".join(rest))}
     value = params[first]
     return {**params, first: {**value, "learning_rat": 1} if isinstance(value, dict) else {"typo": value}}
-
-
-def _filled(text: str, values: dict[str, str]) -> str:
-    for name, value in values.items():
-        text = text.replace(name, value)
-    return text
