@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 from essays.errors import UnknownPrompt
 from essays.params import Section
 
+ENSEMBLE = "ensemble"
+"""The name that stands beside the models' in folders, reports and the service."""
 WEIGHTS_FILE = "weights.json"
 # How far a sum of weights may lie from 1 and still be a matter of rounding.
 _SUM_TOLERANCE = 1e-6

@@ -28,7 +28,6 @@ from export.exported import read_exported
 from export.golden import RawScore, score_golden
 from export.graphs import GraphScorer, open_exported
 
-BUNDLE_FOLDER = Path("out/bundles")
 _UNVERSIONED = "0" * 12
 
 
@@ -106,14 +105,6 @@ def package_ensemble(
         files=_staged(out_folder, facts, "ensemble", calibration, golden, listed, []),
     )
     return _zip(manifest, out_folder)
-
-
-def find_bundle(model: str, folder: Path = BUNDLE_FOLDER) -> Path:
-    """The one bundle of a model. Raises StageFailed when there is none, or more than one."""
-    found = sorted((folder / model).glob("*.zip"))
-    if len(found) != 1:
-        raise StageFailed(f"{folder / model}: expected one bundle, found {len(found)}; package {model} again")
-    return found[0]
 
 
 def open_member(bundle: Path, export: Path, calibration_file: Path) -> PackagedMember:

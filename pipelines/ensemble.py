@@ -4,10 +4,10 @@ import argparse
 
 from essays import console
 from essays.calibration import read_calibration, write_calibration
-from essays.ensemble import WEIGHTS_FILE, write_weights
+from essays.ensemble import ENSEMBLE, WEIGHTS_FILE, write_weights
 from essays.params import read_params
 from training.calibrate import fit_calibration
-from training.ensemble import ENSEMBLE, fit_ensemble
+from training.ensemble import fit_ensemble
 from training.evaluation_config import CalibrateConfig, EnsembleConfig
 from training.fold_scores import SCORES_FILE, calibration_file, model_folder, read_fold_scores, write_fold_scores
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from data.tables import FOLDS_FILE, FOLDS_SCHEMA, read_essay_rows, read_table
 from essays import console
 from essays.calibration import read_calibration
+from essays.ensemble import ENSEMBLE
 from essays.params import read_params
 from training.baselines import BASELINES, baseline_scores, fourth_root_lengths
 from training.calibrate import fit_calibration
-from training.ensemble import ENSEMBLE
 from training.evaluate import Evaluator, PromptResult, rater_pairs, require_whole_parts
 from training.evaluation_config import CalibrateConfig, EvaluateConfig, TrackingConfig
 from training.fold_scores import SCORES_FILE, calibration_file, fold_parts, model_folder, read_fold_scores
@@ -74,8 +74,8 @@ def evaluate(
     for result in (result for of_model in results.values() for result in of_model):
         low, high = result.qwk_interval
         console.say(
-            f"{result.model}  fold {result.fold}  {result.prompt.prompt_id}  qwk {result.qwk:.3f}"
-            f" [{low:.3f}, {high:.3f}]  {result.num_essays} essays"
+            f"{result.model}  fold {result.fold}  {result.prompt.prompt_id}  qwk {result.qwk:z.3f}"
+            f" [{low:z.3f}, {high:z.3f}]  {result.num_essays} essays"
         )
     return [result for of_model in results.values() for result in of_model]
 

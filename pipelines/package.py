@@ -5,20 +5,13 @@ from pathlib import Path
 
 from data.corpora import CORPORA, CorpusName
 from essays.console import run, say, wrote
-from essays.ensemble import WEIGHTS_FILE, read_weights
+from essays.ensemble import ENSEMBLE, WEIGHTS_FILE, read_weights
 from essays.manifest import CorpusSource
 from essays.params import read_params
-from export.artifact import (
-    BUNDLE_FOLDER,
-    Facts,
-    find_bundle,
-    open_member,
-    package_ensemble,
-    package_model,
-)
+from export.artifact import Facts, open_member, package_ensemble, package_model
+from export.bundles import BUNDLE_FOLDER, find_bundle
 from export.exported import export_folder
 from export.provenance import git_commit, pipeline_digest
-from training.ensemble import ENSEMBLE
 from training.fold_scores import calibration_file, model_folder
 from training.summary import read_prompt_metrics
 

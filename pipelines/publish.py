@@ -11,18 +11,18 @@ from pathlib import Path
 
 from essays.bundle import read_bundle_manifest, verify_and_extract
 from essays.console import Progress, human_size, run, say, wrote
+from essays.ensemble import ENSEMBLE
 from essays.errors import StageFailed
 from essays.manifest import Manifest, describe_file
 from essays.params import Section, read_params
 from essays.registry import ChampionPointer, pointer_to, publish_bundle
 from essays.settings import Settings, load_settings
 from essays.store import Store, open_store
-from export.artifact import find_bundle
+from export.bundles import find_bundle
 from export.config import PublishConfig
 from export.promotion import find_champions, is_published, promote, review
 from serving.catalogue import LocalArtifact
 from serving.loading import load_and_warm
-from training.ensemble import ENSEMBLE
 from training.evaluation_config import TrackingConfig
 from training.fold_scores import model_folder
 from training.history import HISTORY_FILE

@@ -17,9 +17,6 @@ from essays.prompts import get_prompt
 from training.evaluation_config import EnsembleConfig
 from training.fold_scores import FoldScores
 
-ENSEMBLE = "ensemble"
-"""The name that stands beside the models' in folders, reports and the service."""
-
 # Weight of the row that asks for a sum of 1, against residuals of mean square about 1.
 _SUM_WEIGHT = 1e4
 

@@ -22,7 +22,8 @@ from essays.manifest import (
 )
 from essays.prompts import all_prompts
 from essays.text import normalize_text
-from export.artifact import Facts, find_bundle, open_member, package_ensemble, package_model
+from export.artifact import Facts, open_member, package_ensemble, package_model
+from export.bundles import find_bundle
 from export.exported import Exported, write_exported
 from export.golden import score_golden, written_essays
 from export.provenance import UNKNOWN, git_commit, pipeline_digest
