@@ -1,0 +1,219 @@
+"""The stage publish as a command, with real bundles, a real store and a real MLflow."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from essays.bundle import read_bundle_manifest
+from essays.calibration import Calibration, write_calibration
+from essays.ensemble import EnsembleWeights, PromptWeights
+from essays.errors import WarmUpFailed
+from essays.manifest import GRAPH_FILE, CorpusSource, PromptMetrics
+from essays.registry import list_champions, read_champion
+from essays.settings import StoreSettings
+from essays.store import Store, open_store
+from export.artifact import Facts, open_member, package_ensemble, package_model
+from export.exported import Exported, write_exported
+from export.to_onnx import export_graph
+from pipelines.publish import check
+from training.models import load_model
+
+PROMPT_IDS = ("asap-1", "ellipse-overall")
+NAMES = ("lexical", "lstm", "ensemble")
+
+
+@dataclass
+class Project:
+    """A folder with what the stage reads, and the bucket that it writes."""
+
+    folder: Path
+    environment: dict[str, str]
+    store: Store
+
+    def publish(self, *options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error::ResourceWarning", "-m", "pipelines.publish", *options],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def champions(self) -> dict[str, str]:
+        return {name: read_champion(self.store, name).pointer.version for name in list_champions(self.store)}
+
+    def packaged(self) -> dict[str, str]:
+        bundles = self.folder.glob("out/bundles/*/*.zip")
+        return {manifest.name: manifest.version for manifest in map(read_bundle_manifest, bundles)}
+
+
+@pytest.fixture(scope="module")
+def exports(model_folders, calibration: Calibration, tmp_path_factory) -> Path:
+    """Exports of the two quick models, and one calibration for all."""
+    out = tmp_path_factory.mktemp("publish-exports")
+    for name in ("lexical", "lstm"):
+        loaded = load_model(model_folders[name])
+        graph = export_graph(loaded, out / name / GRAPH_FILE, 17)
+        if name == "lstm":
+            shutil.copyfile(model_folders[name] / "tokenizer.json", out / name / "tokenizer.json")
+        spec = loaded.spec
+        write_exported(
+            Exported(kind=spec.kind, prompt_ids=spec.prompt_ids, encoding=spec.encoding, graphs=(graph,)), out / name
+        )
+    write_calibration(calibration, out / "calibration.json")
+    return out
+
+
+def package(exports: Path, bundles: Path, qwk: float = 0.7) -> None:
+    """Two models and their ensemble, whose test essays came out at this QWK."""
+
+    def facts(name: str) -> Facts:
+        metrics = [
+            PromptMetrics(prompt_id=prompt_id, num_essays=300, qwk=qwk, qwk_interval=(qwk - 0.1, qwk + 0.1))
+            for prompt_id in PROMPT_IDS
+        ]
+        return Facts(name, tuple(metrics), (CorpusSource(name="ours", licence="none"),), "commit", "digest")
+
+    calibration = exports / "calibration.json"
+    members = [
+        open_member(
+            package_model(facts(name), exports / name, calibration, bundles / name), exports / name, calibration
+        )
+        for name in ("lexical", "lstm")
+    ]
+    weights = {"lexical": 0.25, "lstm": 0.75}
+    parts = tuple(PromptWeights(prompt_id=prompt_id, weights=weights) for prompt_id in PROMPT_IDS)
+    package_ensemble(facts("ensemble"), EnsembleWeights(prompts=parts), calibration, members, bundles / "ensemble")
+
+
+@pytest.fixture
+def project(root: Path, tmp_path: Path, exports: Path, s3) -> Project:
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["models"] = ["lexical", "lstm"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    package(exports, tmp_path / "out/bundles")
+    settings = StoreSettings(
+        url=f"s3://{s3.make_bucket()}",
+        endpoint_url=s3.endpoint,
+        access_key_id=s3.access_key,
+        secret_access_key=s3.secret_key,
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "FAIRMARK_STORE__URL": settings.url,
+        "FAIRMARK_STORE__ENDPOINT_URL": s3.endpoint,
+        "FAIRMARK_STORE__ACCESS_KEY_ID": s3.access_key,
+        "FAIRMARK_STORE__SECRET_ACCESS_KEY": s3.secret_key,
+    }
+    return Project(tmp_path, environment, open_store(settings))
+
+
+def test_a_first_publication_makes_every_bundle_a_champion_and_the_next_sends_nothing(project: Project):
+    first = project.publish()
+    assert first.returncode == 0, first.stderr
+    assert project.champions() == project.packaged()
+    published = json.loads((project.folder / "out/published.json").read_text())
+    assert [champion["name"] for champion in published["champions"]] == list(NAMES)
+    # Bundles can be published without the essays and runs behind them; MLflow then has nothing to record.
+    assert "tracking: not recorded" in first.stderr
+
+    again = project.publish()
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("is there already") == 3
+    assert "champion:" not in again.stderr
+
+    ensured = project.publish("--ensure")
+    assert ensured.returncode == 0
+    assert "nothing to do" in ensured.stderr
+    for secret in (first.stderr, again.stderr, ensured.stderr):
+        assert project.environment["FAIRMARK_STORE__SECRET_ACCESS_KEY"] not in secret
+
+
+def test_ensure_publishes_what_a_new_bucket_lacks(project: Project):
+    done = project.publish("--ensure")
+    assert done.returncode == 0, done.stderr
+    assert project.champions() == project.packaged()
+
+
+def test_worse_versions_stay_challengers_until_somebody_says_why(project: Project, exports: Path):
+    project.publish()
+    before = project.champions()
+    package(exports, project.folder / "out/bundles", qwk=0.6)
+    refused = project.publish()
+    assert refused.returncode == 1
+    assert "lexical: QWK on asap-1 is 0.600, the champion's 0.700" in refused.stderr
+    assert "--override" in refused.stderr
+    assert project.champions() == before
+    assert project.store.exists(f"models/lstm/{project.packaged()['lstm']}.zip")
+
+    forced = project.publish("--override", "the test part was drawn anew")
+    assert forced.returncode == 0, forced.stderr
+    assert project.champions() == project.packaged() != before
+    assert read_champion(project.store, "lstm").pointer.override == "the test part was drawn anew"
+
+
+def test_a_bundle_whose_golden_essays_come_out_otherwise_is_not_published(project: Project, exports: Path):
+    # A graph that another training left, under the golden scores and the manifest's digests of its own packaging.
+    bundles = project.folder / "out/bundles"
+    manifests = check([next((bundles / name).glob("*.zip")) for name in NAMES])
+    assert [manifest.name for manifest in manifests] == list(NAMES)
+    weights = EnsembleWeights(
+        prompts=tuple(
+            PromptWeights(prompt_id=prompt_id, weights={"lexical": 1.0, "lstm": 0.0}) for prompt_id in PROMPT_IDS
+        )
+    )
+    calibration = exports / "calibration.json"
+    members = [open_member(next((bundles / n).glob("*.zip")), exports / n, calibration) for n in ("lexical", "lstm")]
+    swapped = [
+        type(member)(member.manifest, other.scorer, member.calibration)
+        for member, other in zip(members, reversed(members), strict=True)
+    ]
+    facts = Facts("ensemble", manifests[2].metrics, manifests[2].corpora, "commit", "digest")
+    package_ensemble(facts, weights, calibration, swapped, bundles / "ensemble")
+    with pytest.raises(WarmUpFailed, match="ensemble@"):
+        check([next((bundles / name).glob("*.zip")) for name in NAMES])
+
+
+@pytest.mark.slow
+def test_publication_is_registered_in_mlflow_with_the_champion_alias(project: Project):
+    data = project.folder / "data/processed"
+    data.mkdir(parents=True)
+    for name in ("essays.parquet", "folds.parquet"):
+        (data / name).write_bytes(b"only its digest is read")
+    for model in ("lexical", "lstm"):
+        history = project.folder / f"out/models/{model}/fold-0/history.json"
+        history.parent.mkdir(parents=True)
+        history.write_text(json.dumps([{"epoch": 1, "loss": 0.1, "dev_qwk": 0.6, "learning_rate": 0.01}]))
+    project.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{project.folder / 'mlflow.db'}"
+    done = project.publish()
+    assert done.returncode == 0, done.stderr
+    assert "tracking:" not in done.stderr
+    asked = """
+        select alias.name, tag.value from registered_model_aliases alias join model_version_tags tag
+        on tag.name = alias.name and tag.version = alias.version
+        where alias.alias = 'champion' and tag.key = 'fairmark.bundle_version'
+    """
+    with closing(sqlite3.connect(project.folder / "mlflow.db")) as database:
+        registered = dict(database.execute(asked).fetchall())
+    assert registered == {f"fairmark-{name}": version for name, version in project.packaged().items()}
+
+
+def test_a_store_that_is_down_is_an_error_in_one_line(project: Project):
+    project.environment["FAIRMARK_STORE__ENDPOINT_URL"] = "http://127.0.0.1:9"
+    project.environment["FAIRMARK_STORE__MAX_ATTEMPTS"] = "1"
+    done = project.publish("--ensure")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: s3://")
+    assert "http://127.0.0.1:9: nobody answers" in done.stderr
+    assert done.stderr.count("\n") == 1
