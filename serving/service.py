@@ -60,7 +60,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 )
 @bentoml.asgi_app(application, path="/", name="fairmark")
 class EssayScoring:
-    """Scores essays; see the module."""
+    """Scores essays as human raters would, and says how far to trust each score."""
 
     def __init__(self) -> None:
         self.settings = load_settings(ServingSettings)

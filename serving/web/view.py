@@ -69,7 +69,6 @@ class ModelAnswer:
     score: str
     interval: str
     agreement: str
-    """QWK on held-out essays of this prompt, or nothing where it was not measured."""
     scale: Scale
 
 
@@ -89,8 +88,10 @@ class ResultView:
     spread: str
     model: str
     version: str
+    agreement: str
+    """QWK on held-out essays of this prompt, beside that of two people where it is known; or nothing."""
     runtime: str
-    tokens_used: int
+    read: str
     timing: str
     timing_parts: str
     cache: str
@@ -164,7 +165,8 @@ def result_view(comparison: ComparisonResponse, chosen: str, catalogue: Catalogu
         model=answer.model.name,
         version=answer.model.version,
         runtime=answer.model.runtime,
-        tokens_used=answer.tokens_used,
+        agreement=_agreement(chosen, comparison.prompt_id, catalogue),
+        read="a part of the essay" if answer.truncated else "the whole essay",
         timing=f"{timing.total:.0f} ms",
         timing_parts=_timing_parts(timing),
         cache="computed now (no cache)" if answer.cache.tier == "off" else answer.cache.tier,
@@ -198,16 +200,22 @@ def _describe(prompt: Prompt) -> str:
 
 
 def _model_answer(result: ScoreResponse, prompt_id: str, catalogue: Catalogue) -> ModelAnswer:
-    manifest = catalogue.models[result.model.name].manifest
-    agreement = next((metrics.qwk for metrics in manifest.metrics if metrics.prompt_id == prompt_id), None)
     return ModelAnswer(
         name=result.model.name,
-        kind=_KINDS[manifest.kind],
+        kind=_KINDS[catalogue.models[result.model.name].manifest.kind],
         score=f"{result.score:g}",
         interval=_interval(result),
-        agreement="" if agreement is None else f"{agreement:.2f}",
+        agreement=_agreement(result.model.name, prompt_id, catalogue),
         scale=scale_of(result),
     )
+
+
+def _agreement(name: str, prompt_id: str, catalogue: Catalogue) -> str:
+    for measured in catalogue.models[name].manifest.metrics:
+        if measured.prompt_id == prompt_id:
+            people = "" if measured.human_qwk is None else f" (two people: {measured.human_qwk:.2f})"
+            return f"agreement with people {measured.qwk:.2f}{people}"
+    return ""
 
 
 def _spread(comparison: ComparisonResponse) -> str:

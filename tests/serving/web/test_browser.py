@@ -159,6 +159,7 @@ def test_the_drawing_puts_score_and_interval_where_they_belong(open_page: Open) 
 
 def test_the_api_page_works_offline(open_page: Open) -> None:
     page = open_page("/docs")
-    expect(page.get_by_text("/score_batch")).to_be_visible()
+    expect(page.get_by_text("Score several essays")).to_be_visible()
+    page.screenshot(path=SCREENSHOTS / "docs.png", full_page=True)
     page.get_by_text("Score an essay", exact=True).click()
-    expect(page.get_by_text("The writing task: one of").first).to_be_visible()
+    expect(page.get_by_text("Too many essays wait; Retry-After says when to come back").first).to_be_visible()
