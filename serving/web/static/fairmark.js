@@ -23,8 +23,13 @@ function describePrompt() {
 
 function show(page) {
   const answer = new DOMParser().parseFromString(page, "text/html");
+  if (!answer.getElementById("form")) throw new Error("not ready");
+  const written = document.getElementById("essay").value;
   document.title = answer.title;
   document.getElementById("main").replaceWith(answer.getElementById("main"));
+  // An answer to a request that was too large to be read comes without the text.
+  const essay = document.getElementById("essay");
+  if (!essay.value) essay.value = written;
   countWords();
   const wrong = document.querySelector("[aria-invalid=true]");
   const target = wrong || document.getElementById("result-title") || document.getElementById("main");
@@ -45,7 +50,7 @@ async function score(event) {
     show(await answer.text());
   } catch {
     button.removeAttribute("aria-disabled");
-    document.getElementById("busy").textContent = "The service cannot be reached. Your text is still here: try again.";
+    document.getElementById("busy").textContent = "The service cannot answer just now. Your text is still here: try again.";
   }
 }
 

@@ -42,8 +42,8 @@ def open_page(browser: Browser, page_address: str) -> Iterator[Open]:
     yield opened
     for context in contexts:
         context.close()
-    # Chromium itself notes an answer of 422 on the console; nothing else may stand there.
-    assert [text for text in complaints if "status of 422" not in text] == []
+    # Chromium itself notes an answer of 4xx or a lost connection on the console; nothing else may stand there.
+    assert [text for text in complaints if not text.startswith("Failed to load resource")] == []
 
 
 def fill_and_send(page: Page, essay: str = ESSAY) -> None:
@@ -122,6 +122,25 @@ def test_an_error_takes_the_focus_to_its_field_and_keeps_the_text(open_page: Ope
         " Error: The essay has 6 words; at least 20 are needed for a score. Write or paste the whole essay."
     )
     assert page.title().startswith("Not scored")
+
+
+def test_a_text_too_large_to_be_read_is_refused_and_stays(open_page: Open) -> None:
+    page = open_page()
+    fill_and_send(page, "word " * 80_000)
+    expect(page.get_by_role("alert")).to_contain_text("larger than 300,000 bytes")
+    expect(page.locator("#count")).to_contain_text("more than the 50,000 that are accepted")
+    assert len(page.get_by_label("Essay", exact=True).input_value()) == 400_000
+
+
+def test_when_the_service_is_gone_the_text_stays(open_page: Open) -> None:
+    page = open_page()
+    page.context.set_offline(True)
+    fill_and_send(page)
+    expect(page.get_by_role("status")).to_contain_text("cannot answer just now")
+    expect(page.get_by_label("Essay", exact=True)).to_have_value(ESSAY)
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Score the essay").click()
+    expect(page.locator("#result")).to_be_visible()
 
 
 def test_without_javascript_the_same_answer_comes_by_a_form_post(open_page: Open) -> None:
