@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from essays.errors import StageFailed
 
@@ -33,6 +34,9 @@ class Backbone:
 def load_backbone(name: str) -> Backbone:
     """An encoder of `transformers` and its tokenizer. Raises StageFailed, naming the places that were tried."""
     source = find_folder(name) or name
+    # Its bar, and its report of weights without a place (a pooler's), would break our lines.
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     try:
         model = AutoModel.from_pretrained(source, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(source)

@@ -1,11 +1,8 @@
 """Trains one model on one fold and writes its folder. Knows neither DVC nor MLflow; `pipelines.train` does."""
 
 import hashlib
-import logging
 import shutil
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +22,7 @@ from training.config import LexicalConfig, LoopConfig, TrainConfig
 from training.fold_scores import SCORES_FILE, FoldScores, write_fold_scores
 from training.history import HISTORY_FILE, EpochRow, write_history
 from training.lexical import fit_lexical
+from training.lightning_noise import quiet_lightning
 from training.models import save_model
 from training.models.scorer import TokenScorer
 from training.module import Learning, Legs
@@ -162,18 +160,3 @@ def uses_bf16(precision: str) -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's banners and advice: our own lines say what happens."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # The folder of a resumed run is never empty, and that is why it is there.
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-        yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
