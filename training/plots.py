@@ -163,12 +163,12 @@ def _draw_qwk(axes: Axes, prompts: Sequence[PromptSummary], coverage: float) -> 
     axes.barh(names, kappas, color=colours)
     for name, (low, high) in zip(names, intervals, strict=True):
         axes.plot([low, high], [name, name], color="black", linewidth=1.2, marker="|", markersize=5)
-    human = prompts[0].mean("human_qwk")
+    label, human = "QWK on test essays", prompts[0].mean("human_qwk")
     if not math.isnan(human):
-        axes.axvline(human, color=ORANGE, linewidth=2, label=f"two raters {human:.3f}")
-        axes.legend(frameon=False, fontsize=7)
+        axes.axvline(human, color=ORANGE, linewidth=2)
+        label += f" (line: two raters, {human:.3f})"
     axes.invert_yaxis()
-    axes.set(xlabel="QWK on test essays", xlim=(min(0.0, *(low for low, _ in intervals)), 1))
+    axes.set(xlabel=label, xlim=(min(0.0, *(low for low, _ in intervals)), 1))
 
 
 def _draw_curves(axes: Axes, curves: Sequence[LearningCurve]) -> None:
@@ -176,8 +176,8 @@ def _draw_curves(axes: Axes, curves: Sequence[LearningCurve]) -> None:
     for curve, colour in zip(curves, itertools.cycle(LINE_COLOURS)):
         label = f"fold {curve.fold}"
         axes.plot(curve.column("epoch"), curve.column("dev_qwk"), marker="o", markersize=3, color=colour, label=label)
-        loss_axes.plot(curve.column("epoch"), curve.column("loss"), linestyle=":", color=colour)
+        loss_axes.plot(curve.column("epoch"), curve.column("loss"), linestyle=":", marker=".", color=colour)
     axes.legend(frameon=False, fontsize=7, loc="center right")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="epoch", ylabel="QWK on dev (line)")
+    axes.set(xlabel="epoch", ylabel="QWK on dev (line)", xlim=(0.5, max(len(curve.rows) for curve in curves) + 0.5))
     loss_axes.set_ylabel("loss on train (dots)")

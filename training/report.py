@@ -12,22 +12,25 @@ Row = Sequence[str]
 
 _INTRODUCTION = """\
 Written by `python -m pipelines.evaluate`. Each number is measured on test essays that neither training nor any choice
-has seen, as a mean over folds {folds}; brackets hold {coverage:.0%} bootstrap intervals. `two raters` is how well
-rater 1 and rater 2 agree on the same test essays, where their scores are published. `length-only` sees nothing but the
-number of words, and `mean-grade` nothing at all. `dev mean` is no result: calibration chose on those essays.
+has seen, a mean where there are several folds (here: {folds}); brackets hold {coverage:.0%} bootstrap intervals.
+`two raters` is how well rater 1 and rater 2 agree on the same test essays, where their scores are published.
+`length-only` sees nothing but the number of words, and `mean-grade` nothing at all. `dev mean` is no result:
+calibration chose on those essays.
 """
 _BARS = """\
 A number in **bold** misses its bar: QWK of at least .70 and at most .10 below the two raters, a standardized mean
 difference (SMD) within ±.15, a spread of grades of .90 to 1.10 times the humans', a share of human scores inside the
 interval at most .02 from what it promises, and 95 of 100 grades within one step on scales of up to six grades. `width`
-is the mean distance between an interval's ends, in points of the scale.
+is the mean distance between an interval's ends, in points of the scale. A share is as sure as its essays are many: 90
+of 100 may as well be 84 or 96.
 """
 
 
 def evaluation_page(summaries: Sequence[CorpusSummary], coverage: float, plots: Sequence[tuple[str, str]]) -> str:
     """The page in Markdown; `plots` are captions and paths relative to it."""
     folds = sorted({result.fold for summary in summaries for part in summary.prompts for result in part.results})
-    lines = ["# Evaluation", "", _INTRODUCTION.format(folds=", ".join(map(str, folds)), coverage=coverage), _BARS]
+    named = f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
+    lines = ["# Evaluation", "", _INTRODUCTION.format(folds=named, coverage=coverage), _BARS]
     for corpus in sorted({summary.corpus for summary in summaries}):
         here = [summary for summary in summaries if summary.corpus == corpus]
         lines += [f"## {corpus}: QWK", "", *qwk_table(here, coverage), ""]
@@ -116,5 +119,5 @@ def _number(value: float, places: int = 3) -> str:
     """`.712`, as agreements are written; a dash for what is undefined."""
     if math.isnan(value):
         return "–"
-    text = f"{round(value, places) + 0.0:.{places}f}"  # + 0.0: no -0
+    text = f"{value:z.{places}f}"  # z: no -0
     return text.replace("0.", ".", 1) if text.removeprefix("-").startswith("0.") else text
