@@ -75,6 +75,18 @@ class CorpusSource(Section):
     licence: str
 
 
+class Parity(Section):
+    """How near the graphs come to the checkpoints that they were made from, on held-out essays."""
+
+    num_essays: int = Field(gt=0)
+    max_gap: float = Field(ge=0)
+    """Largest difference of raw unit scores, one essay at a time."""
+    max_gap_batched: float = Field(ge=0)
+    """Largest difference of the graphs' raw unit scores between alone and in a batch of mixed lengths."""
+    same_grade_share: float = Field(ge=0, le=1)
+    """Share of essays that get the same grade from both."""
+
+
 class Manifest(Section):
     """Everything that serving must know before it opens another file."""
 
@@ -91,6 +103,8 @@ class Manifest(Section):
     members: tuple[Member, ...] = ()
     metrics: tuple[PromptMetrics, ...]
     corpora: tuple[CorpusSource, ...]
+    parity: Parity | None = None
+    """Of an ensemble: of the mix of its members' graphs with the mix of their checkpoints."""
     git_commit: str
     """The commit that the pipeline ran at; ends in `-dirty` when files differed from it."""
     pipeline_digest: str

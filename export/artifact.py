@@ -16,17 +16,21 @@ from essays.manifest import (
     GOLDEN_FILE,
     GRAPH_FILE,
     CorpusSource,
+    FileEntry,
     Golden,
     Manifest,
     Member,
+    Parity,
     PromptMetrics,
     content_version,
     describe_file,
 )
 from export.card import write_card
-from export.exported import read_exported
+from export.config import ExportConfig
+from export.exported import COMPARED_FILE, PARITY_FILE, read_exported, read_part
 from export.golden import RawScore, score_golden
 from export.graphs import GraphScorer, open_exported
+from export.parity import Compared, mix_compared, require_parity
 
 _UNVERSIONED = "0" * 12
 
@@ -49,13 +53,16 @@ class PackagedMember:
     manifest: Manifest
     scorer: GraphScorer
     calibration: Calibration
+    compared: Compared
 
 
 def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder: Path) -> Path:
     """The bundle of a single model. Raises StageFailed when a part is missing."""
     exported, scorer = read_exported(export), open_exported(export)
+    parity = read_part(export / PARITY_FILE, Parity)
     calibration = read_calibration(calibration_file)
     golden = score_golden(exported.prompt_ids, scorer.raw_score, calibration)
+    card = write_card(facts.name, exported.kind, facts.metrics, facts.corpora, parity)
     copied = [GRAPH_FILE, *([TOKENIZER_FILE] if exported.encoding.kind == "tokens" else [])]
     manifest = Manifest(
         name=facts.name,
@@ -66,9 +73,10 @@ def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder
         graphs=exported.graphs,
         metrics=facts.metrics,
         corpora=facts.corpora,
+        parity=parity,
         git_commit=facts.git_commit,
         pipeline_digest=facts.pipeline_digest,
-        files=_staged(out_folder, facts, exported.kind, calibration, golden, (), [export / file for file in copied]),
+        files=_staged(out_folder, card, calibration, golden, [export / file for file in copied]),
     )
     return _zip(manifest, out_folder)
 
@@ -79,10 +87,20 @@ def package_ensemble(
     calibration_file: Path,
     members: Sequence[PackagedMember],
     out_folder: Path,
+    config: ExportConfig,
 ) -> Path:
-    """The bundle of an ensemble; it names its members by version and holds no graph."""
+    """The bundle of an ensemble; it names its members by version and holds no graph.
+
+    Raises StageFailed when the mix of the members' graphs is not the mix of their checkpoints.
+    """
     prompt_ids = tuple(part.prompt_id for part in weights.prompts)
     calibration = read_calibration(calibration_file)
+    mixed = mix_compared(
+        weights,
+        {member.manifest.name: member.compared for member in members},
+        {member.manifest.name: member.calibration for member in members},
+    )
+    parity = require_parity(facts.name, mixed, calibration, config)
     golden = score_golden(prompt_ids, _mixed(weights, members), calibration)
     listed = tuple(
         Member(
@@ -92,6 +110,7 @@ def package_ensemble(
         )
         for member in members
     )
+    card = write_card(facts.name, "ensemble", facts.metrics, facts.corpora, parity, listed)
     manifest = Manifest(
         name=facts.name,
         version=_UNVERSIONED,
@@ -100,16 +119,22 @@ def package_ensemble(
         members=listed,
         metrics=facts.metrics,
         corpora=facts.corpora,
+        parity=parity,
         git_commit=facts.git_commit,
         pipeline_digest=facts.pipeline_digest,
-        files=_staged(out_folder, facts, "ensemble", calibration, golden, listed, []),
+        files=_staged(out_folder, card, calibration, golden, []),
     )
     return _zip(manifest, out_folder)
 
 
 def open_member(bundle: Path, export: Path, calibration_file: Path) -> PackagedMember:
     """A packaged model, ready to score golden essays for its ensemble."""
-    return PackagedMember(read_bundle_manifest(bundle), open_exported(export), read_calibration(calibration_file))
+    return PackagedMember(
+        read_bundle_manifest(bundle),
+        open_exported(export),
+        read_calibration(calibration_file),
+        read_part(export / COMPARED_FILE, Compared),
+    )
 
 
 def _mixed(weights: EnsembleWeights, members: Sequence[PackagedMember]) -> RawScore:
@@ -126,27 +151,19 @@ def _mixed(weights: EnsembleWeights, members: Sequence[PackagedMember]) -> RawSc
 
 
 def _staged(
-    out_folder: Path,
-    facts: Facts,
-    kind: str,
-    calibration: Calibration,
-    golden: Golden,
-    members: Sequence[Member],
-    copied: Sequence[Path],
-) -> dict:
+    out_folder: Path, card: str, calibration: Calibration, golden: Golden, copied: Sequence[Path]
+) -> dict[str, FileEntry]:
     """Lay all files of the bundle into a fresh staging folder; their digests and sizes by name."""
     staging = _staging(out_folder)
     shutil.rmtree(out_folder, ignore_errors=True)
     staging.mkdir(parents=True)
     for source in copied:
         if not source.exists():
-            raise StageFailed(f"{source}: missing; export {facts.name} again")
+            raise StageFailed(f"{source}: missing; export the model again")
         shutil.copyfile(source, staging / source.name)
     write_calibration(calibration, staging / CALIBRATION_FILE)
     (staging / GOLDEN_FILE).write_text(golden.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    (staging / CARD_FILE).write_text(
-        write_card(facts.name, kind, facts.metrics, facts.corpora, members), encoding="utf-8"
-    )
+    (staging / CARD_FILE).write_text(card, encoding="utf-8")
     return {path.name: describe_file(path) for path in sorted(staging.iterdir())}
 
 

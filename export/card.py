@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from essays.manifest import CorpusSource, Member, PromptMetrics
+from essays.manifest import CorpusSource, Member, Parity, PromptMetrics
 from essays.prompts import get_prompt
 
 _KINDS = {
@@ -19,6 +19,7 @@ def write_card(
     kind: str,
     metrics: Sequence[PromptMetrics],
     corpora: Sequence[CorpusSource],
+    parity: Parity,
     members: Sequence[Member] = (),
 ) -> str:
     """The card as Markdown; holds no essay and no version, so that it can be part of what the version is made from."""
@@ -28,6 +29,8 @@ def write_card(
         "## Agreement with people\n\nQuadratic weighted kappa (QWK) on held-out test essays, with a 95 % bootstrap"
         " interval; beside it the agreement of two human raters, where single ratings exist.",
         _metrics_table(metrics),
+        f"## Served as ONNX\n\nOn {parity.num_essays} held-out essays the served graph's unit scores lie at most"
+        f" {parity.max_gap:.1e} from the checkpoint's; {parity.same_grade_share:.1%} get the same grade.",
         "## Learned from\n\n" + "\n".join(f"- {corpus.name}: {corpus.licence}" for corpus in corpora),
         *([_members_table(members)] if members else []),
         "## Meant for, and not\n\nA second opinion beside a human reader: for practice, for sorting, for finding essays"

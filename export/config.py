@@ -14,6 +14,8 @@ class ExportConfig(Section):
     """Dev and test essays that are scored by module and graph."""
     max_gap: float = Field(gt=0)
     """Largest accepted difference of raw unit scores between module and graph, and between alone and batched."""
+    min_same_grades: float = Field(gt=0, le=1)
+    """Smallest accepted share of essays with the same grade; a score on the edge between two may fall either way."""
     parity_batch_size: int = Field(gt=1)
     """Essays in a batch of the batched comparison."""
 

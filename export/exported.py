@@ -1,7 +1,7 @@
 """The folder between export and packaging: graph, tokenizer, and what a manifest needs to know of them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -13,6 +13,10 @@ from essays.params import Section
 EXPORT_FOLDER = Path("out/export")
 EXPORTED_FILE = "exported.json"
 PARITY_FILE = "parity.json"
+COMPARED_FILE = "compared.json"
+
+
+Part = TypeVar("Part", bound=Section)
 
 
 class Exported(Section):
@@ -30,17 +34,26 @@ def export_folder(model: str) -> Path:
 
 
 def read_exported(folder: Path) -> Exported:
-    """What `write_exported` left. Raises StageFailed when it is missing or malformed."""
-    path = folder / EXPORTED_FILE
+    """What `pipelines.export` left. Raises StageFailed when it is missing or malformed."""
+    return read_part(folder / EXPORTED_FILE, Exported)
+
+
+def read_part(path: Path, kind: type[Part]) -> Part:
+    """One of the export's JSON files. Raises StageFailed when it is missing or malformed."""
     try:
-        return Exported.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise StageFailed(f"{path}: missing; export the model first (python -m pipelines.export)") from error
     except ValidationError as error:
         raise StageFailed(f"{path}: {error.error_count()} faults; export the model again") from error
 
 
+def write_part(part: Section, path: Path) -> None:
+    """The same bytes for the same content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(part.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
 def write_exported(exported: Exported, folder: Path) -> None:
-    """The same bytes for the same export."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / EXPORTED_FILE).write_text(exported.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    """The export's description."""
+    write_part(exported, folder / EXPORTED_FILE)

@@ -1,6 +1,6 @@
 """Whether a graph is the same model as the module it came from: scores compared on real essays, not only grades."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from essays.calibration import Calibration
 from essays.console import Progress
 from essays.encoding import EncodedEssay
+from essays.ensemble import EnsembleWeights, mix_unit_scores
 from essays.errors import StageFailed
+from essays.manifest import Parity
 from essays.params import Section
 from essays.prompts import get_prompt
 from export.config import ExportConfig
@@ -20,18 +22,17 @@ from export.graphs import open_graph, run_graph
 from training.models import LoadedModel
 
 
-class ParityReport(Section):
-    """What the comparison found; kept beside the graph and in the reports."""
+class Compared(Section):
+    """The same essays scored by module and by graph, kept so that an ensemble's mixes can be compared too."""
 
-    num_essays: int
-    max_gap: float
-    """Largest |module - graph| of raw unit scores, one essay at a time."""
-    max_gap_batched: float
-    """Largest |alone - in a batch of mixed lengths| of the graph's raw unit scores."""
-    same_grade_share: float
-    """Share of essays with the same grade after calibration."""
-    accepted_gap: float
-    """The bound that both gaps had to keep."""
+    essay_ids: tuple[str, ...]
+    prompt_ids: tuple[str, ...]
+    module: tuple[float, ...]
+    """Raw unit scores of the checkpoint's module."""
+    graph: tuple[float, ...]
+    """Those of the graph, one essay at a time."""
+    batched: tuple[float, ...]
+    """Those of the graph, in batches of mixed lengths."""
 
 
 def sample_essays(essays: pd.DataFrame, prompt_ids: Sequence[str], num_essays: int) -> pd.DataFrame:
@@ -42,32 +43,72 @@ def sample_essays(essays: pd.DataFrame, prompt_ids: Sequence[str], num_essays: i
     return ordered.iloc[places]
 
 
-def compare(
-    loaded: LoadedModel, graph_path: Path, calibration: Calibration, essays: pd.DataFrame, config: ExportConfig
-) -> ParityReport:
-    """Score `essays` (columns prompt_id, text) by module and by graph. Raises StageFailed beyond `config.max_gap`."""
+def compare(loaded: LoadedModel, graph_path: Path, essays: pd.DataFrame, batch_size: int) -> Compared:
+    """Score `essays` (columns essay_id, prompt_id, text) by module and by graph."""
     encoded = [
         loaded.encoder.encode(text, loaded.spec.prompt_index(prompt_id))
         for prompt_id, text in zip(essays.prompt_id, essays.text, strict=True)
     ]
     session = open_graph(graph_path)
     ours, theirs = _one_at_a_time(loaded, session, encoded)
-    batched = _batched(loaded, session, encoded, config.parity_batch_size)
-    grades = [_grades(calibration, essays.prompt_id, scores) for scores in (ours, theirs)]
-    report = ParityReport(
-        num_essays=len(encoded),
-        max_gap=float(np.abs(ours - theirs).max()),
-        max_gap_batched=float(np.abs(theirs - batched).max()),
-        same_grade_share=float((grades[0] == grades[1]).mean()),
-        accepted_gap=config.max_gap,
+    return Compared(
+        essay_ids=tuple(essays.essay_id),
+        prompt_ids=tuple(essays.prompt_id),
+        module=tuple(ours.tolist()),
+        graph=tuple(theirs.tolist()),
+        batched=tuple(_batched(loaded, session, encoded, batch_size).tolist()),
     )
-    # `not <=` so that a nan fails too.
-    if not (report.max_gap <= config.max_gap and report.max_gap_batched <= config.max_gap):
-        raise StageFailed(
-            f"{graph_path}: the graph is not the module: largest gap {report.max_gap:.2e} alone and"
-            f" {report.max_gap_batched:.2e} batched, accepted {config.max_gap:.0e}; nothing was exported"
+
+
+def mix_compared(
+    weights: EnsembleWeights, members: Mapping[str, Compared], calibrations: Mapping[str, Calibration]
+) -> Compared:
+    """The ensemble's mixes of its members' scores. Raises StageFailed when they were compared on different essays."""
+    first = next(iter(members.values()))
+    if any(member.essay_ids != first.essay_ids for member in members.values()):
+        raise StageFailed(f"{', '.join(members)} were compared on different essays; export them again")
+
+    def mixed(scores: Callable[[Compared], tuple[float, ...]]) -> tuple[float, ...]:
+        return tuple(
+            float(
+                mix_unit_scores(
+                    weights.of(prompt_id),
+                    {
+                        name: calibrations[name].unit_scores(prompt_id, scores(member)[place])
+                        for name, member in members.items()
+                    },
+                )
+            )
+            for place, prompt_id in enumerate(first.prompt_ids)
         )
-    return report
+
+    return Compared(
+        essay_ids=first.essay_ids,
+        prompt_ids=first.prompt_ids,
+        module=mixed(lambda member: member.module),
+        graph=mixed(lambda member: member.graph),
+        batched=mixed(lambda member: member.batched),
+    )
+
+
+def require_parity(name: str, compared: Compared, calibration: Calibration, config: ExportConfig) -> Parity:
+    """How near graph and module are. Raises StageFailed beyond what `config` accepts."""
+    ours, theirs, batched = (np.asarray(scores) for scores in (compared.module, compared.graph, compared.batched))
+    grades = [_grades(calibration, compared.prompt_ids, scores) for scores in (ours, theirs)]
+    parity = Parity(
+        num_essays=len(compared.essay_ids),
+        # A nan is as far away as can be, and JSON could not hold it.
+        max_gap=float(np.nan_to_num(np.abs(ours - theirs), nan=1.0).max()),
+        max_gap_batched=float(np.nan_to_num(np.abs(theirs - batched), nan=1.0).max()),
+        same_grade_share=float((grades[0] == grades[1]).mean()),
+    )
+    if max(parity.max_gap, parity.max_gap_batched) > config.max_gap or parity.same_grade_share < config.min_same_grades:
+        raise StageFailed(
+            f"{name}: the graph is not the module: largest gap {parity.max_gap:.2e} alone and"
+            f" {parity.max_gap_batched:.2e} batched ({config.max_gap:.0e} accepted), same grade for"
+            f" {parity.same_grade_share:.1%} of {parity.num_essays} essays ({config.min_same_grades:.1%} wanted)"
+        )
+    return parity
 
 
 def _one_at_a_time(
@@ -96,7 +137,7 @@ def _batched(
     return scores
 
 
-def _grades(calibration: Calibration, prompt_ids: pd.Series, scores: NDArray[np.float32]) -> NDArray[np.float64]:
+def _grades(calibration: Calibration, prompt_ids: Sequence[str], scores: NDArray) -> NDArray[np.float64]:
     return np.array(
         [
             calibration.grade(get_prompt(prompt_id), float(score)).score

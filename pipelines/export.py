@@ -12,8 +12,8 @@ from essays.encoding import TOKENIZER_FILE
 from essays.manifest import GRAPH_FILE
 from essays.params import read_params
 from export.config import ExportConfig
-from export.exported import PARITY_FILE, Exported, export_folder, write_exported
-from export.parity import compare, sample_essays
+from export.exported import COMPARED_FILE, PARITY_FILE, Exported, export_folder, write_exported, write_part
+from export.parity import compare, require_parity, sample_essays
 from export.to_onnx import export_graph
 from training.fold_scores import SCORES_FILE, calibration_file, model_folder, read_fold_scores
 from training.models import load_model
@@ -38,15 +38,17 @@ def main() -> None:
     held_out = set(read_fold_scores(source / SCORES_FILE).essay_ids.tolist())
     essays = pq.read_table(ESSAYS_FILE, columns=["essay_id", "prompt_id", "text"]).to_pandas()
     sample = sample_essays(essays[essays.essay_id.isin(held_out)], loaded.spec.prompt_ids, config.num_parity_essays)
-    report = compare(loaded, folder / GRAPH_FILE, read_calibration(calibration_file(model, fold)), sample, config)
-    (folder / PARITY_FILE).write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    compared = compare(loaded, folder / GRAPH_FILE, sample, config.parity_batch_size)
+    parity = require_parity(model, compared, read_calibration(calibration_file(model, fold)), config)
+    write_part(compared, folder / COMPARED_FILE)
+    write_part(parity, folder / PARITY_FILE)
     write_exported(
         Exported(
             kind=loaded.spec.kind, prompt_ids=loaded.spec.prompt_ids, encoding=loaded.spec.encoding, graphs=(graph,)
         ),
         folder,
     )
-    say(f"parity of {report.num_essays} essays  largest gap {report.max_gap:.1e}  batched {report.max_gap_batched:.1e}")
+    say(f"parity of {parity.num_essays} essays  largest gap {parity.max_gap:.1e}  batched {parity.max_gap_batched:.1e}")
     wrote(folder)
 
 

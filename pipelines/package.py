@@ -10,6 +10,7 @@ from essays.manifest import CorpusSource
 from essays.params import read_params
 from export.artifact import Facts, open_member, package_ensemble, package_model
 from export.bundles import BUNDLE_FOLDER, find_bundle
+from export.config import ExportConfig
 from export.exported import export_folder
 from export.provenance import git_commit, pipeline_digest
 from training.fold_scores import calibration_file, model_folder
@@ -22,11 +23,11 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="one of `models` in params.yaml, or ensemble")
     model: str = parser.parse_args().model
     fold = read_params("folds", tuple[int, ...])[0]
-    models = read_params("models", tuple[str, ...])
+    models, config = read_params("models", tuple[str, ...]), read_params("export", ExportConfig)
 
     say(f"packaging {model}: golden essays, manifest, zip")
     facts = _facts(model, fold, models)
-    bundle = _package_ensemble(facts, fold, models) if model == ENSEMBLE else _package_model(facts, fold)
+    bundle = _package_ensemble(facts, fold, models, config) if model == ENSEMBLE else _package_model(facts, fold)
     wrote(bundle)
 
 
@@ -35,12 +36,12 @@ def _package_model(facts: Facts, fold: int) -> Path:
     return package_model(facts, export_folder(model), calibration_file(model, fold), BUNDLE_FOLDER / model)
 
 
-def _package_ensemble(facts: Facts, fold: int, models: tuple[str, ...]) -> Path:
+def _package_ensemble(facts: Facts, fold: int, models: tuple[str, ...], config: ExportConfig) -> Path:
     members = [
         open_member(find_bundle(member), export_folder(member), calibration_file(member, fold)) for member in models
     ]
     weights = read_weights(model_folder(ENSEMBLE, fold) / WEIGHTS_FILE)
-    return package_ensemble(facts, weights, calibration_file(ENSEMBLE, fold), members, BUNDLE_FOLDER / ENSEMBLE)
+    return package_ensemble(facts, weights, calibration_file(ENSEMBLE, fold), members, BUNDLE_FOLDER / ENSEMBLE, config)
 
 
 def _facts(model: str, fold: int, models: tuple[str, ...]) -> Facts:

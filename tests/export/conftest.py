@@ -11,9 +11,13 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig
 
-from essays.calibration import Band, Calibration, PromptCalibration
-from essays.encoding import NgramEncoding, TokenEncoding
+from essays.calibration import Band, Calibration, PromptCalibration, write_calibration
+from essays.encoding import TOKENIZER_FILE, NgramEncoding, TokenEncoding
+from essays.manifest import GRAPH_FILE
 from export.config import ExportConfig
+from export.exported import COMPARED_FILE, PARITY_FILE, Exported, write_exported, write_part
+from export.parity import compare, require_parity
+from export.to_onnx import export_graph
 from training.models import EncoderShape, LexicalShape, LoadedModel, LstmShape, ModelSpec, load_model, save_model
 from training.models.folder import build_module
 
@@ -92,11 +96,46 @@ def calibration() -> Calibration:
 @pytest.fixture(scope="session")
 def essays() -> pd.DataFrame:
     """Essays from 1 to 60 words, on both prompts."""
+    ids = [f"essay-{place}" for place in range(60)]
     texts = [" ".join(WORDS[4 + (place * step) % 15] for place in range(step)) for step in range(1, 61)]
-    return pd.DataFrame({"prompt_id": [PROMPT_IDS[place % 2] for place in range(60)], "text": texts})
+    return pd.DataFrame({"essay_id": ids, "prompt_id": [PROMPT_IDS[place % 2] for place in range(60)], "text": texts})
 
 
 @pytest.fixture(scope="session")
 def export_config() -> ExportConfig:
     """As params.yaml asks, with fewer essays."""
-    return ExportConfig(opset=17, num_parity_essays=40, max_gap=1e-4, parity_batch_size=7)
+    return ExportConfig(opset=17, num_parity_essays=40, max_gap=1e-4, min_same_grades=0.995, parity_batch_size=7)
+
+
+@pytest.fixture(scope="session")
+def exports(
+    model_folders: dict[str, Path],
+    essays: pd.DataFrame,
+    calibration: Calibration,
+    export_config: ExportConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Path]:
+    """Each kind exported, as the stage does."""
+    folders = {}
+    for kind, source in model_folders.items():
+        loaded, folder = load_model(source), tmp_path_factory.mktemp(f"export-{kind}")
+        graph = export_graph(loaded, folder / GRAPH_FILE, export_config.opset)
+        if (source / TOKENIZER_FILE).exists():
+            (folder / TOKENIZER_FILE).write_bytes((source / TOKENIZER_FILE).read_bytes())
+        compared = compare(loaded, folder / GRAPH_FILE, essays, export_config.parity_batch_size)
+        write_part(compared, folder / COMPARED_FILE)
+        write_part(require_parity(kind, compared, calibration, export_config), folder / PARITY_FILE)
+        spec = loaded.spec
+        write_exported(
+            Exported(kind=spec.kind, prompt_ids=spec.prompt_ids, encoding=spec.encoding, graphs=(graph,)), folder
+        )
+        folders[kind] = folder
+    return folders
+
+
+@pytest.fixture(scope="session")
+def calibration_file(calibration: Calibration, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The calibration of every model here."""
+    path = tmp_path_factory.mktemp("calibration") / "fold-0.json"
+    write_calibration(calibration, path)
+    return path

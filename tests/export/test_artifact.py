@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 
 from essays.bundle import read_bundle_manifest, verify_and_extract
-from essays.calibration import Calibration, write_calibration
+from essays.calibration import Calibration
 from essays.ensemble import EnsembleWeights, PromptWeights
 from essays.errors import StageFailed
 from essays.gate import require_scorable
 from essays.manifest import (
     CARD_FILE,
     GOLDEN_FILE,
-    GRAPH_FILE,
     CorpusSource,
     Golden,
     PromptMetrics,
@@ -24,11 +23,9 @@ from essays.prompts import all_prompts
 from essays.text import normalize_text
 from export.artifact import Facts, open_member, package_ensemble, package_model
 from export.bundles import find_bundle
-from export.exported import Exported, write_exported
+from export.config import ExportConfig
 from export.golden import score_golden, written_essays
 from export.provenance import UNKNOWN, git_commit, pipeline_digest
-from export.to_onnx import export_graph
-from training.models import load_model
 
 PROMPT_IDS = ("asap-1", "ellipse-overall")
 
@@ -41,31 +38,6 @@ def facts(name: str) -> Facts:
         git_commit="abc",
         pipeline_digest="def",
     )
-
-
-@pytest.fixture(scope="module")
-def exports(model_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folders = {}
-    for kind, source in model_folders.items():
-        loaded, folder = load_model(source), tmp_path_factory.mktemp(f"export-{kind}")
-        graph = export_graph(loaded, folder / GRAPH_FILE, 17)
-        if (source / "tokenizer.json").exists():
-            (folder / "tokenizer.json").write_bytes((source / "tokenizer.json").read_bytes())
-        write_exported(
-            Exported(
-                kind=loaded.spec.kind, prompt_ids=loaded.spec.prompt_ids, encoding=loaded.spec.encoding, graphs=(graph,)
-            ),
-            folder,
-        )
-        folders[kind] = folder
-    return folders
-
-
-@pytest.fixture(scope="module")
-def calibration_file(calibration: Calibration, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("calibration") / "fold-0.json"
-    write_calibration(calibration, path)
-    return path
 
 
 @pytest.mark.parametrize("kind", ["lexical", "lstm", "encoder"])
@@ -100,7 +72,11 @@ def test_another_content_is_another_version(exports: dict[str, Path], calibratio
 
 
 def test_an_ensemble_names_its_members_versions_and_mixes_their_calibrated_scores(
-    exports: dict[str, Path], calibration_file: Path, calibration: Calibration, tmp_path: Path
+    exports: dict[str, Path],
+    calibration_file: Path,
+    calibration: Calibration,
+    export_config: ExportConfig,
+    tmp_path: Path,
 ) -> None:
     members = [
         open_member(
@@ -115,11 +91,16 @@ def test_an_ensemble_names_its_members_versions_and_mixes_their_calibrated_score
             PromptWeights(prompt_id=prompt_id, weights={"lexical": 0.25, "lstm": 0.75}) for prompt_id in PROMPT_IDS
         )
     )
-    bundle = package_ensemble(facts("ensemble"), weights, calibration_file, members, tmp_path / "ensemble")
+    bundle = package_ensemble(
+        facts("ensemble"), weights, calibration_file, members, tmp_path / "ensemble", export_config
+    )
     manifest = verify_and_extract(bundle, describe_file(bundle), tmp_path / "staging")
     assert [(member.name, member.version) for member in manifest.members] == [
         (member.manifest.name, member.manifest.version) for member in members
     ]
+    assert manifest.parity is not None
+    assert manifest.parity.num_essays == 60
+    assert manifest.parity.max_gap <= 1e-4
     golden = Golden.model_validate_json((tmp_path / "staging" / GOLDEN_FILE).read_bytes()).essays[0]
     parts = [member.scorer.raw_score(golden.text, golden.prompt_id) for member in members]
     units = [float(calibration.unit_scores(golden.prompt_id, part)) for part in parts]

@@ -2,33 +2,32 @@
 
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from essays.bundle import read_bundle_manifest
-from essays.calibration import Calibration, write_calibration
 from essays.ensemble import EnsembleWeights, PromptWeights
 from essays.errors import WarmUpFailed
-from essays.manifest import GRAPH_FILE, CorpusSource, PromptMetrics
+from essays.manifest import CorpusSource, PromptMetrics
 from essays.registry import list_champions, read_champion
 from essays.settings import StoreSettings
 from essays.store import Store, open_store
 from export.artifact import Facts, open_member, package_ensemble, package_model
-from export.exported import Exported, write_exported
-from export.to_onnx import export_graph
+from export.bundles import find_bundle
+from export.config import ExportConfig
 from pipelines.publish import check
-from training.models import load_model
 
 PROMPT_IDS = ("asap-1", "ellipse-overall")
 NAMES = ("lexical", "lstm", "ensemble")
+Packager = Callable[..., None]
 
 
 @dataclass
@@ -58,50 +57,45 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def exports(model_folders, calibration: Calibration, tmp_path_factory) -> Path:
-    """Exports of the two quick models, and one calibration for all."""
-    out = tmp_path_factory.mktemp("publish-exports")
-    for name in ("lexical", "lstm"):
-        loaded = load_model(model_folders[name])
-        graph = export_graph(loaded, out / name / GRAPH_FILE, 17)
-        if name == "lstm":
-            shutil.copyfile(model_folders[name] / "tokenizer.json", out / name / "tokenizer.json")
-        spec = loaded.spec
-        write_exported(
-            Exported(kind=spec.kind, prompt_ids=spec.prompt_ids, encoding=spec.encoding, graphs=(graph,)), out / name
-        )
-    write_calibration(calibration, out / "calibration.json")
-    return out
+def package(exports: dict[str, Path], calibration_file: Path, export_config: ExportConfig) -> Packager:
+    """Packages two models and their ensemble, whose test essays came out at some QWK."""
 
-
-def package(exports: Path, bundles: Path, qwk: float = 0.7) -> None:
-    """Two models and their ensemble, whose test essays came out at this QWK."""
-
-    def facts(name: str) -> Facts:
-        metrics = [
-            PromptMetrics(prompt_id=prompt_id, num_essays=300, qwk=qwk, qwk_interval=(qwk - 0.1, qwk + 0.1))
-            for prompt_id in PROMPT_IDS
+    def package(bundles: Path, qwk: float = 0.7) -> None:
+        members = [
+            open_member(
+                package_model(facts(name, qwk), exports[name], calibration_file, bundles / name),
+                exports[name],
+                calibration_file,
+            )
+            for name in ("lexical", "lstm")
         ]
-        return Facts(name, tuple(metrics), (CorpusSource(name="ours", licence="none"),), "commit", "digest")
-
-    calibration = exports / "calibration.json"
-    members = [
-        open_member(
-            package_model(facts(name), exports / name, calibration, bundles / name), exports / name, calibration
+        weights = mixing(0.25)
+        package_ensemble(
+            facts("ensemble", qwk), weights, calibration_file, members, bundles / "ensemble", export_config
         )
-        for name in ("lexical", "lstm")
-    ]
-    weights = {"lexical": 0.25, "lstm": 0.75}
-    parts = tuple(PromptWeights(prompt_id=prompt_id, weights=weights) for prompt_id in PROMPT_IDS)
-    package_ensemble(facts("ensemble"), EnsembleWeights(prompts=parts), calibration, members, bundles / "ensemble")
+
+    return package
+
+
+def facts(name: str, qwk: float = 0.7) -> Facts:
+    metrics = tuple(
+        PromptMetrics(prompt_id=prompt_id, num_essays=300, qwk=qwk, qwk_interval=(qwk - 0.1, qwk + 0.1))
+        for prompt_id in PROMPT_IDS
+    )
+    return Facts(name, metrics, (CorpusSource(name="ours", licence="none"),), "commit", "digest")
+
+
+def mixing(lexical: float) -> EnsembleWeights:
+    weights = {"lexical": lexical, "lstm": 1 - lexical}
+    return EnsembleWeights(prompts=tuple(PromptWeights(prompt_id=name, weights=weights) for name in PROMPT_IDS))
 
 
 @pytest.fixture
-def project(root: Path, tmp_path: Path, exports: Path, s3) -> Project:
+def project(root: Path, tmp_path: Path, package: Packager, s3) -> Project:
     params = yaml.safe_load((root / "params.yaml").read_text())
     params["models"] = ["lexical", "lstm"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    package(exports, tmp_path / "out/bundles")
+    package(tmp_path / "out/bundles")
     settings = StoreSettings(
         url=f"s3://{s3.make_bucket()}",
         endpoint_url=s3.endpoint,
@@ -146,10 +140,10 @@ def test_ensure_publishes_what_a_new_bucket_lacks(project: Project):
     assert project.champions() == project.packaged()
 
 
-def test_worse_versions_stay_challengers_until_somebody_says_why(project: Project, exports: Path):
+def test_worse_versions_stay_challengers_until_somebody_says_why(project: Project, package: Packager):
     project.publish()
     before = project.champions()
-    package(exports, project.folder / "out/bundles", qwk=0.6)
+    package(project.folder / "out/bundles", qwk=0.6)
     refused = project.publish()
     assert refused.returncode == 1
     assert "lexical: QWK on asap-1 is 0.600, the champion's 0.700" in refused.stderr
@@ -163,26 +157,19 @@ def test_worse_versions_stay_challengers_until_somebody_says_why(project: Projec
     assert read_champion(project.store, "lstm").pointer.override == "the test part was drawn anew"
 
 
-def test_a_bundle_whose_golden_essays_come_out_otherwise_is_not_published(project: Project, exports: Path):
-    # A graph that another training left, under the golden scores and the manifest's digests of its own packaging.
-    bundles = project.folder / "out/bundles"
-    manifests = check([next((bundles / name).glob("*.zip")) for name in NAMES])
-    assert [manifest.name for manifest in manifests] == list(NAMES)
-    weights = EnsembleWeights(
-        prompts=tuple(
-            PromptWeights(prompt_id=prompt_id, weights={"lexical": 1.0, "lstm": 0.0}) for prompt_id in PROMPT_IDS
-        )
-    )
-    calibration = exports / "calibration.json"
-    members = [open_member(next((bundles / n).glob("*.zip")), exports / n, calibration) for n in ("lexical", "lstm")]
-    swapped = [
-        type(member)(member.manifest, other.scorer, member.calibration)
-        for member, other in zip(members, reversed(members), strict=True)
-    ]
-    facts = Facts("ensemble", manifests[2].metrics, manifests[2].corpora, "commit", "digest")
-    package_ensemble(facts, weights, calibration, swapped, bundles / "ensemble")
+def test_a_set_whose_golden_essays_come_out_otherwise_is_not_published(
+    project: Project, exports: dict[str, Path], calibration_file: Path, export_config: ExportConfig
+):
+    bundles = {name: find_bundle(name, project.folder / "out/bundles") for name in NAMES}
+    assert [manifest.name for manifest in check([*bundles.values()])] == list(NAMES)
+
+    # Golden scores made with the members' graphs in each other's place.
+    members = [open_member(bundles[name], exports[name], calibration_file) for name in ("lexical", "lstm")]
+    swapped = [replace(member, scorer=other.scorer) for member, other in zip(members, reversed(members), strict=True)]
+    wrong = project.folder / "out/bundles/ensemble"
+    package_ensemble(facts("ensemble"), mixing(1.0), calibration_file, swapped, wrong, export_config)
     with pytest.raises(WarmUpFailed, match="ensemble@"):
-        check([next((bundles / name).glob("*.zip")) for name in NAMES])
+        check([bundles["lexical"], bundles["lstm"], find_bundle("ensemble", wrong.parent)])
 
 
 @pytest.mark.slow
