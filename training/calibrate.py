@@ -62,14 +62,14 @@ def choose_stretch(
     """
     if raw.std() < _CONSTANT or human.std() < _CONSTANT:
         return 1.0
-    matching = float(human.std() / raw.std())
+    matching = min(float(human.std() / raw.std()), config.largest_stretch)
     if len(raw) < config.min_essays:
         return config.cautious_spread * matching
     distances = np.linspace(-math.log(config.widest_change), math.log(config.widest_change), config.num_stretches)
     stretches = matching * np.exp(distances)
     kappas = smoothed(dev_kappas(part, raw, human, score_range, stretches), config.smoothing_points)
     best = np.flatnonzero(kappas >= kappas.max() - config.tie_tolerance)
-    return float(stretches[best[np.argmin(np.abs(distances[best]))]])
+    return min(float(stretches[best[np.argmin(np.abs(distances[best]))]]), config.largest_stretch)
 
 
 def dev_kappas(

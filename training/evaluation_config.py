@@ -12,6 +12,8 @@ class CalibrateConfig(Section):
     """Share of human scores that the intervals shall hold."""
     widest_change: float = Field(gt=1)
     """The stretch is sought between the moment-matching value divided by this and multiplied by this."""
+    largest_stretch: float = Field(gt=1)
+    """No stretch goes beyond this: a model that needs more says next to nothing, and rounding errors grow with it."""
     num_stretches: int = Field(ge=3)
     """Points of that search, evenly spaced in the logarithm."""
     smoothing_points: int = Field(ge=1)

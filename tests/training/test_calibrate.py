@@ -88,6 +88,11 @@ def test_a_model_that_says_the_same_of_everybody_is_left_unstretched():
     )
 
 
+def test_a_model_that_hardly_differs_between_essays_is_not_blown_up():
+    part = fitted(simulated_scores(num_essays=1000, shrinkage=0.01))
+    assert part.stretch == CONFIG.largest_stretch
+
+
 def test_test_essays_do_not_matter_to_a_calibration():
     scores = simulated_scores()
     spoilt = replace(scores, raw_unit_scores=np.where(scores.parts == "test", 9.0, scores.raw_unit_scores))
