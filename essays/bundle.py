@@ -21,7 +21,6 @@ from essays.params import Section
 # Fixed, so that time and user do not reach the bytes; 1980 is the oldest year that zip knows.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 _MODE = stat.S_IFREG | 0o644
-_COMPRESS_LEVEL = 6
 _CHUNK_BYTES = 1 << 20
 _MAX_NAME_CHARACTERS = 100
 _MAX_MANIFEST_BYTES = 1 << 20
@@ -117,8 +116,9 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     info = zipfile.ZipInfo(name, _TIMESTAMP)
     info.external_attr = _MODE << 16
     info.create_system = 3  # Unix, wherever it was written
-    info.compress_type = zipfile.ZIP_DEFLATED
-    archive.writestr(info, content, compresslevel=_COMPRESS_LEVEL)
+    # Not deflated: another machine's zlib packs to other bytes, and weights hardly shrink.
+    info.compress_type = zipfile.ZIP_STORED
+    archive.writestr(info, content)
 
 
 def _require_content(content: bytes, entry: FileEntry, where: str) -> None:

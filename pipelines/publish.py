@@ -90,7 +90,13 @@ def send(store: Store, bundle: Path, pointer: ChampionPointer) -> None:
     """Upload a bundle unless it is there, and say so."""
     what = f"{pointer.key}  {human_size(pointer.size_bytes)}  sha256 {pointer.sha256[:12]}"
     progress = Progress(f"sending {pointer.name}: MB", pointer.size_bytes // MEGABYTE)
-    sent = publish_bundle(store, bundle, pointer, lambda done, _: progress.update(done // MEGABYTE))
+
+    def advance(done: int, total: int) -> None:
+        # The end is said below, with the digest.
+        if done // MEGABYTE < total // MEGABYTE:
+            progress.update(done // MEGABYTE)
+
+    sent = publish_bundle(store, bundle, pointer, advance)
     say(f"{store.url}: {what}  {'sent' if sent else 'is there already'}")
 
 
