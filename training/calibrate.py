@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from essays.calibration import Band, Calibration, PromptCalibration, stretched
 from essays.errors import StageFailed
-from essays.metrics import quadratic_weighted_kappa
+from essays.metrics import quadratic_weighted_kappa, spread_ratio
 from essays.prompts import Prompt, get_prompt
 from essays.scores import ScoreRange
 from training.evaluation_config import CalibrateConfig
@@ -55,38 +55,36 @@ def fit_prompt(prompt: Prompt, dev: FoldScores, config: CalibrateConfig) -> Prom
 def choose_stretch(
     part: PromptCalibration, raw: NDArray, human: NDArray, score_range: ScoreRange, config: CalibrateConfig
 ) -> float:
-    """The stretch with the highest dev QWK after rounding, near the one that gives grades the humans' spread.
+    """The stretch with the highest dev QWK after rounding; of those as good, the one nearest to the humans' spread.
 
-    QWK of a few hundred rounded grades jumps with every essay that crosses a step, so it is smoothed along the grid,
-    and of stretches that are as good the one nearest to moment matching wins. Human scores are (N,) unit scores.
+    QWK of a few hundred rounded grades jumps with every essay that crosses a step, so it is smoothed along the grid.
+    The spread is that of the rounded grades: where most essays share two grades, rounding narrows much more than
+    regression did. Human scores are (N,) unit scores.
     """
     if raw.std() < _CONSTANT or human.std() < _CONSTANT:
         return 1.0
-    matching = min(float(human.std() / raw.std()), config.largest_stretch)
-    if len(raw) < config.min_essays:
-        return config.cautious_spread * matching
-    distances = np.linspace(-math.log(config.widest_change), math.log(config.widest_change), config.num_stretches)
-    stretches = matching * np.exp(distances)
-    kappas = smoothed(dev_kappas(part, raw, human, score_range, stretches), config.smoothing_points)
-    best = np.flatnonzero(kappas >= kappas.max() - config.tie_tolerance)
-    return min(float(stretches[best[np.argmin(np.abs(distances[best]))]]), config.largest_stretch)
-
-
-def dev_kappas(
-    part: PromptCalibration, raw: NDArray, human: NDArray, score_range: ScoreRange, stretches: NDArray
-) -> NDArray[np.float64]:
-    """QWK of the grades under each stretch, (S,)."""
+    matching = float(human.std() / raw.std())
+    furthest = math.log(config.widest_change)
+    stretches = matching * np.exp(np.linspace(-furthest, furthest, config.num_stretches))
+    grades = dev_grades(part, raw, score_range, np.minimum(stretches, config.largest_stretch))
     human_scores = score_range.round(score_range.from_unit(human))
-    return np.array(
-        [
-            quadratic_weighted_kappa(
-                score_range.round(score_range.from_unit(stretched(part.model_copy(update={"stretch": stretch}), raw))),
-                human_scores,
-                score_range,
-            )
-            for stretch in stretches.tolist()
-        ]
-    )
+    spreads = smoothed(np.array([spread_ratio(row, human_scores) for row in grades]), config.smoothing_points)
+    if len(raw) < config.min_essays:
+        chosen = np.argmin(np.abs(spreads - config.cautious_spread))
+    else:
+        kappas = np.array([quadratic_weighted_kappa(row, human_scores, score_range) for row in grades])
+        kappas = smoothed(kappas, config.smoothing_points)
+        best = np.flatnonzero(kappas >= kappas.max() - config.tie_tolerance)
+        chosen = best[np.argmin(np.abs(spreads[best] - 1))]
+    return min(float(stretches[chosen]), config.largest_stretch)
+
+
+def dev_grades(
+    part: PromptCalibration, raw: NDArray, score_range: ScoreRange, stretches: NDArray
+) -> NDArray[np.float64]:  # (S, N)
+    """The grades under each stretch."""
+    parts = (part.model_copy(update={"stretch": stretch}) for stretch in stretches.tolist())
+    return np.stack([score_range.round(score_range.from_unit(stretched(each, raw))) for each in parts])
 
 
 def smoothed(values: NDArray[np.float64], num_points: int) -> NDArray[np.float64]:

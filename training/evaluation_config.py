@@ -11,19 +11,19 @@ class CalibrateConfig(Section):
     coverage: float = Field(gt=0, lt=1)
     """Share of human scores that the intervals shall hold."""
     widest_change: float = Field(gt=1)
-    """The stretch is sought between the moment-matching value divided by this and multiplied by this."""
+    """The stretch is sought from the humans' spread over the raw scores' divided by this, to that times this."""
     largest_stretch: float = Field(gt=1)
     """No stretch goes beyond this: a model that needs more says next to nothing, and rounding errors grow with it."""
     num_stretches: int = Field(ge=3)
     """Points of that search, evenly spaced in the logarithm."""
     smoothing_points: int = Field(ge=1)
-    """QWK is averaged over this many neighbouring points before the best is chosen; odd."""
+    """QWK and spread are averaged over this many neighbouring points before one is chosen; odd."""
     tie_tolerance: float = Field(ge=0)
-    """Stretches whose smoothed QWK is this near the best count as equal; the one nearest to moment matching wins."""
+    """Stretches whose smoothed QWK is this near the best count as equal; that which gives the humans' spread wins."""
     min_essays: int = Field(ge=2)
-    """With fewer dev essays of a prompt nothing is sought: the spread is matched to `cautious_spread`."""
+    """With fewer dev essays of a prompt QWK is not looked at: grades get the `cautious_spread`."""
     cautious_spread: float = Field(gt=0)
-    """Spread of grades over the humans' where dev essays are too few to seek it."""
+    """Spread of grades over the humans' where dev essays are too few to say more."""
     num_bands: int = Field(ge=1)
     """Score bands with an interval of their own, equally wide, before small ones are merged."""
     min_band_essays: int = Field(ge=1)
