@@ -45,6 +45,11 @@ class Facts:
     git_commit: str
     pipeline_digest: str
 
+    @property
+    def origin(self) -> str:
+        """Commit and pipeline in a sentence."""
+        return f"Fairmark at commit {self.git_commit}, from the entries of dvc.lock with sha256 {self.pipeline_digest}."
+
 
 @dataclass(frozen=True)
 class PackagedMember:
@@ -62,7 +67,7 @@ def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder
     parity = read_part(export / PARITY_FILE, Parity)
     calibration = read_calibration(calibration_file)
     golden = score_golden(exported.prompt_ids, scorer.raw_score, calibration)
-    card = write_card(facts.name, exported.kind, facts.metrics, facts.corpora, parity)
+    card = write_card(facts.name, exported.kind, facts.metrics, facts.corpora, parity, facts.origin)
     copied = [GRAPH_FILE, *([TOKENIZER_FILE] if exported.encoding.kind == "tokens" else [])]
     manifest = Manifest(
         name=facts.name,
@@ -110,7 +115,7 @@ def package_ensemble(
         )
         for member in members
     )
-    card = write_card(facts.name, "ensemble", facts.metrics, facts.corpora, parity, listed)
+    card = write_card(facts.name, "ensemble", facts.metrics, facts.corpora, parity, facts.origin, listed)
     manifest = Manifest(
         name=facts.name,
         version=_UNVERSIONED,

@@ -20,6 +20,7 @@ def write_card(
     metrics: Sequence[PromptMetrics],
     corpora: Sequence[CorpusSource],
     parity: Parity,
+    origin: str,
     members: Sequence[Member] = (),
 ) -> str:
     """The card as Markdown; holds no essay and no version, so that it can be part of what the version is made from."""
@@ -33,6 +34,7 @@ def write_card(
         f" {parity.max_gap:.1e} from the checkpoint's; {parity.same_grade_share:.1%} get the same grade.",
         "## Learned from\n\n" + "\n".join(f"- {corpus.name}: {corpus.licence}" for corpus in corpora),
         *([_members_table(members)] if members else []),
+        f"## Made by\n\n{origin}",
         "## Meant for, and not\n\nA second opinion beside a human reader: for practice, for sorting, for finding essays"
         " that deserve another look. Not for decisions about a person without a human who reads the essay. Scores say"
         " nothing about truth, originality or effort. On prompts, ages or kinds of writing other than those above the"
