@@ -36,6 +36,18 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """The folder of the real corpora; skips on a machine without one, unless FAIRMARK_REQUIRE_CORPORA is 1."""
+    folder = Path(os.environ.get("ESSAYS_MIRROR") or ROOT.parent / "shared" / "corpora")
+    if (folder / "ellipse").is_dir() and (folder / "asap-aes").is_dir():
+        return folder
+    reason = f"no corpora in {folder}; set ESSAYS_MIRROR to a folder that holds ellipse/ and asap-aes/"
+    if os.environ.get("FAIRMARK_REQUIRE_CORPORA") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @pytest.fixture(autouse=True)
 def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run from the project's root, wherever pytest was started."""

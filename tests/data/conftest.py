@@ -1,6 +1,5 @@
 """Real corpora where a mirror has them, small ones of our own everywhere."""
 
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,20 +11,6 @@ import pytest
 from data.asap import read_asap
 from data.ellipse import CSV_FILE, ZIP_FILE, read_ellipse
 from data.rows import CorpusRows
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="session")
-def mirror() -> Path:
-    """The folder of the real corpora; skips on a machine without one, unless FAIRMARK_REQUIRE_CORPORA is 1."""
-    folder = Path(os.environ.get("ESSAYS_MIRROR") or ROOT.parent / "shared" / "corpora")
-    if (folder / "ellipse").is_dir() and (folder / "asap-aes").is_dir():
-        return folder
-    reason = f"no corpora in {folder}; set ESSAYS_MIRROR to a folder that holds ellipse/ and asap-aes/"
-    if os.environ.get("FAIRMARK_REQUIRE_CORPORA") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
