@@ -7,6 +7,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from training.baselines import BASELINES
 from training.evaluate import PromptResult
 from training.learning_curves import CURVE_COLUMNS, LearningCurve
 
@@ -14,7 +15,8 @@ Row = Sequence[str | int | float]
 
 
 def write_plot_tables(results: Sequence[PromptResult], curves: Sequence[LearningCurve], folder: Path) -> list[Path]:
-    """Every table, in `folder`; their paths."""
+    """Every table, in `folder`; their paths. Baselines are left out: what they say of an essay is soon told."""
+    results = [result for result in results if result.model not in BASELINES]
     essay = ("model", "prompt_id", "fold", "human_score")
     curve = ("model", "fold", *CURVE_COLUMNS)
     band = ("model", "prompt_id", "fold", "from_score", "to_score", "num_essays", "coverage", "mean_width")
