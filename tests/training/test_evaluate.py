@@ -239,7 +239,7 @@ def test_metrics_of_a_model_that_was_not_evaluated_are_asked_for_in_words(summar
 def test_bars_that_are_missed_are_named_and_others_not():
     good = summarise(results_of(simulated_scores("asap-3", 2000, noise=0.02, spread=0.3)))[0].prompts[0]
     assert missed_measures(good) <= {"coverage"}  # grades of four levels may cover more than promised
-    poor_scores = simulated_scores("asap-3", 2000, noise=1.0)
+    poor_scores = simulated_scores("asap-3", 2000, noise=2.0, spread=0.3)
     poor = summarise(results_of(poor_scores))[0].prompts[0]
     assert {"qwk", "adjacent"} <= missed_measures(poor)
     shifted = replace(good.results[0], mean_difference=-0.2, spread=0.8, qwk=0.72, human_qwk=0.83)
