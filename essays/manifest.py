@@ -4,6 +4,7 @@ Schema 1. A manifest only gains optional fields; anything else is a new schema v
 """
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -122,6 +123,15 @@ class Manifest(Section):
         listed = [graph.file for graph in self.graphs] + [CALIBRATION_FILE, GOLDEN_FILE]
         if missing := [file for file in listed if file not in self.files]:
             raise ValueError(f"files that the manifest names but does not list: {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _weighed(self) -> "Manifest":
+        for prompt_id in self.prompt_ids if self.members else ():
+            weights = [member.weights.get(prompt_id, math.nan) for member in self.members]
+            # A missing weight is nan, which is neither at least 0 nor part of a sum of 1.
+            if not (min(weights) >= 0 and math.isclose(math.fsum(weights), 1, abs_tol=1e-6)):
+                raise ValueError(f"weights on {prompt_id} must be non-negative and sum to 1, found {weights}")
         return self
 
 
