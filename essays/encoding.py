@@ -41,7 +41,7 @@ class TokenEncoding(Section):
 
 
 class NgramEncoding(Section):
-    """Hashed character n-grams that occur in the essay, `(B, T)`, 0 filling short rows, and surface features `(B, F)`."""
+    """Hashed character n-grams that occur in the essay `(B, T)`, 0 in short rows; surface features `(B, F)`."""
 
     kind: Literal["ngrams"] = "ngrams"
     shortest: int = Field(gt=0)
