@@ -76,6 +76,18 @@ def test_every_make_command_in_the_readme_exists(root: Path) -> None:
     assert named <= set(_helped(root))
 
 
+def test_every_path_in_the_readme_exists(root: Path) -> None:
+    text = (root / "README.md").read_text("utf-8")
+    tree = re.findall(r"^([a-z_.]+/?) {3,}", text, re.M)
+    linked = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    spans = re.findall(r"`([\w./-]+\.(?:md|yaml|toml\.example|in))`", text)
+    assert len(tree) > 10
+    assert linked
+    # Reports are there once the pipeline ran and its results were committed.
+    named = [path for path in [*tree, *linked, *spans] if not path.startswith("reports/")]
+    assert [path for path in named if not (root / path).exists()] == []
+
+
 def test_the_index_of_decisions_lists_every_page(root: Path) -> None:
     folder = root / "docs" / "decisions"
     pages = sorted(path.name for path in folder.glob("[0-9]*.md"))
