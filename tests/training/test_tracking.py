@@ -277,8 +277,8 @@ def bundle_of(folder, content="graph", version="0123456789ab"):
     """A zip and a manifest that names it; what is inside is no concern of the registry."""
     path = folder / f"ensemble-{version}.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("card.md", "# A card\n")
-        archive.writestr("weights.json", content)
+        for name, text in (("card.md", "# A card\n"), ("weights.json", content)):
+            archive.writestr(zipfile.ZipInfo(name), text)  # of a fixed date: the same bytes for the same content
     entry = FileEntry(sha256="0" * 64, size_bytes=1)
     manifest = Manifest(
         name="ensemble",
