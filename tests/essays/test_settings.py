@@ -6,7 +6,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from essays.errors import BadParams, BadSecret
-from essays.settings import Settings, SettingsSection, StoreSettings, load_settings
+from essays.settings import SecretsSettings, Settings, SettingsSection, StoreSettings, load_settings
+from serving.config import ServiceSettings, ServingSettings
 
 CANARY = "canary-7f3a-never-shown"
 
@@ -217,12 +218,14 @@ def test_nobody_is_asked_when_no_secret_is_named(secrets_manager, monkeypatch):
     assert load_settings(Settings).secrets.id is None
 
 
-def test_the_example_file_is_valid_and_shows_the_defaults(root, monkeypatch):
+def test_the_example_file_is_valid_complete_and_shows_the_defaults(root, monkeypatch):
     monkeypatch.setenv("FAIRMARK_CONFIG", str(root / "fairmark.toml.example"))
-    assert load_settings(Settings).store == StoreSettings()
+    read = load_settings(ServingSettings)
+    assert read.store == StoreSettings()
+    assert read.service == ServiceSettings()
     example = (root / "fairmark.toml.example").read_text()
-    for name in StoreSettings.model_fields:
-        assert f"{name} = " in example
+    for section in (StoreSettings, SecretsSettings, ServiceSettings):
+        assert [name for name in section.model_fields if f"{name} = " not in example] == []
 
 
 def everything_said(error: BaseException | None) -> str:
