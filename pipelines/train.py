@@ -1,14 +1,19 @@
 """Stage `train`: one model on one fold (`--model`, `--fold`), into `out/models/MODEL/fold-K/`."""
 
 import argparse
+import time
 from pathlib import Path
 
 from data.tables import ESSAYS_FILE, ESSAYS_SCHEMA, FOLDS_FILE, FOLDS_SCHEMA, read_dataset, read_table
 from essays.console import run, say, wrote
 from essays.params import read_params
 from training.config import TrainConfig
+from training.evaluation_config import TrackingConfig
 from training.fit import fit_fold
 from training.fold_scores import model_folder
+from training.learning_curves import LearningCurve
+from training.pipeline_state import read_state
+from training.tracking import best_effort, open_tracker
 
 CHECKPOINTS = Path("out/checkpoints")
 
@@ -25,14 +30,20 @@ def main() -> None:
 def train(model: str, fold: int) -> None:
     """Train `model` on `fold`."""
     config: TrainConfig = read_params(f"train.{model}", TrainConfig)  # type: ignore[arg-type]  # a union is no class
-    seed = read_params("seed", int)
+    seed, tracking = read_params("seed", int), read_params("tracking", TrackingConfig)
     essays = read_dataset(ESSAYS_FILE, ESSAYS_SCHEMA)
     folds = read_table(FOLDS_FILE, FOLDS_SCHEMA)
     folder = model_folder(model, fold)
     say(f"train {model} on fold {fold}")
+    started = time.monotonic()
     history = fit_fold(config, essays, folds, fold, seed, folder, CHECKPOINTS)
     best = max(row.dev_qwk for row in history)
     wrote(folder, f"dev qwk {best:.3f}, spread matched")
+    duration_s = time.monotonic() - started
+    # With the epochs' times, which history.json leaves out.
+    curve = LearningCurve(model, fold, tuple(row.model_dump() for row in history))
+    with best_effort(), open_tracker(tracking, read_state()).model_run(curve) as tracked:
+        tracked.log_metrics({"train_duration_s": duration_s})
 
 
 if __name__ == "__main__":

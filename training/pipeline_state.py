@@ -12,7 +12,6 @@ import yaml
 
 from data.tables import ESSAYS_FILE, FOLDS_FILE
 from essays.errors import StageFailed
-from essays.manifest import describe_file
 from essays.params import PARAMS_FILE
 
 # What stages write into the work tree while the pipeline runs; it does not make the code another one.
@@ -47,7 +46,8 @@ def read_state(
     for path in data_files:
         if not path.is_file():
             raise StageFailed(f"{path}: no such file; run `dvc repro`, or the stage that writes it")
-        digests[path.name] = describe_file(path).sha256
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     commit = _git("rev-parse", "HEAD").strip()
     changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *_WRITTEN_BY_STAGES)
     return PipelineState(dict(flattened(parameters)), digests, commit or "unknown", bool(changes.strip()))
