@@ -168,12 +168,10 @@ class Tracker:
         return {**mine, "model": curve.model, "fold": str(curve.fold)}
 
     def _find(self, tags: Mapping[str, str], parent_id: str | None) -> str | None:
-        """The newest run that has these tags, this parent, and was not superseded."""
+        """The newest run that has these tags and this parent."""
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
         found = self.client.search_runs([self.experiment_id], wanted, order_by=["attributes.start_time DESC"])
-        current = [run for run in found if SUPERSEDED_TAG not in run.data.tags]
-        matching = [run for run in current if run.data.tags.get(_PARENT_TAG) == parent_id]
-        return matching[0].info.run_id if matching else None
+        return next((run.info.run_id for run in found if run.data.tags.get(_PARENT_TAG) == parent_id), None)
 
     @contextmanager
     def _open(self, run_id: str | None, tags: Mapping[str, str]) -> Iterator[TrackedRun]:

@@ -57,6 +57,18 @@ def test_numbers_are_of_test_essays_and_dev_stands_apart(result):
     assert math.isnan(result.human_qwk)
 
 
+def test_coverage_is_the_share_of_human_scores_between_the_answered_ends(result):
+    scores = simulated_scores(num_essays=1000)
+    calibration, test = fit_calibration(scores, CALIBRATE), scores.select("test", ELLIPSE)
+    inside, widths = 0, 0.0
+    for raw, human in zip(test.raw_unit_scores.tolist(), test.human_scores.tolist(), strict=True):
+        low, high = calibration.grade(get_prompt(ELLIPSE), raw).interval
+        inside += low <= human <= high
+        widths += high - low
+    assert result.coverage == pytest.approx(inside / len(test))
+    assert result.interval_width == pytest.approx(widths / len(test))
+
+
 def test_bands_divide_the_test_essays_and_their_coverage_is_the_whole_ones(result):
     assert sum(band.num_essays for band in result.bands) == result.num_essays
     assert [band.to_score for band in result.bands[:-1]] == [band.from_score for band in result.bands[1:]]
