@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -34,11 +35,18 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     config = (root / ".dvc" / "config").read_text("utf-8")
     (folder / ".dvc" / "config").write_text(config.replace("[core]", "[core]\n    no_scm = true", 1), "utf-8")
     params = yaml.safe_load((folder / "params.yaml").read_text("utf-8"))
-    (folder / "params.yaml").write_text(yaml.safe_dump({**params, "models": ["lexical"]}), "utf-8")
+    (folder / "params.yaml").write_text(yaml.safe_dump(with_one_small_model(params)), "utf-8")
     subprocess.run([sys.executable, "-m", "pipelines.dependencies", "--write"], cwd=folder, check=True)
     yield folder
     up = subprocess.run([sys.executable, "-m", "deploy.up", "--down"], cwd=folder, capture_output=True, text=True)
     assert up.returncode == 0, up.stderr
+
+
+def with_one_small_model(params: dict[str, Any]) -> dict[str, Any]:
+    ngrams = {"shortest": 1, "longest": 3, "num_buckets": 4096}
+    lexical = {**params["train"]["lexical"], "ngrams": ngrams, "feature_shares": [0.3], "penalties": [1.0]}
+    export = {**params["export"], "num_parity_essays": 20}
+    return {**params, "models": ["lexical"], "train": {"lexical": lexical}, "export": export}
 
 
 @pytest.fixture
