@@ -10,6 +10,8 @@ import pytest
 
 from data.tables import AUDIT_SCHEMA, ESSAYS_SCHEMA, FOLDS_SCHEMA, read_table
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = "corpora: [ellipse]\nsplit:\n  num_folds: 5\n  seed: 7\n"
 

@@ -10,6 +10,8 @@ import pytest
 
 from deploy import local_s3, weed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -11,6 +11,8 @@ import pytest
 from deploy.processes import relay
 from deploy.times import StageClock, Times
 
+pytestmark = pytest.mark.slow
+
 PIPELINE = """
 stages:
   slow:

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from playwright.sync_api import Page, Request, sync_playwright
 
+pytestmark = pytest.mark.slow
+
 TABLES = {
     "predicted_vs_human.csv": "model,prompt_id,fold,human_score,predicted_score\na,p,0,1.0,1.2\nb,p,0,2.0,1.9\n",
     "confusion.csv": "model,prompt_id,fold,human_score,grade\na,p,0,1.0,1.0\na,p,0,2.0,1.0\nb,p,0,2.0,2.0\n",

@@ -335,6 +335,7 @@ def reports(tmp_path_factory):
     return checkout / "reports", first
 
 
+@pytest.mark.slow
 def test_stage_writes_every_report(reports):
     folder, files = reports
     assert sorted(path.relative_to(folder).as_posix() for path in files) == [
@@ -361,11 +362,13 @@ def test_stage_writes_every_report(reports):
         assert f"]({link})" in page
 
 
+@pytest.mark.slow
 def test_stage_writes_the_same_bytes_again_and_without_mlflow(reports):
     _, first = reports
     assert {path: path.read_bytes() for path in first} == first
 
 
+@pytest.mark.slow
 def test_reports_hold_no_essay_text_and_no_essay_ids(reports):
     for path in reports[1]:
         content = path.read_text(encoding="utf-8")
@@ -373,6 +376,7 @@ def test_reports_hold_no_essay_text_and_no_essay_ids(reports):
         assert f"{ELLIPSE}-1" not in content
 
 
+@pytest.mark.slow
 def test_plot_tables_are_sorted_by_their_numbers(reports):
     folder, _ = reports
     with (folder / "plots/predicted_vs_human.csv").open(encoding="utf-8") as file:

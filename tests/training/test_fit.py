@@ -104,6 +104,7 @@ def test_another_seed_learns_otherwise(configs, corpus, tmp_path: Path) -> None:
     assert bytes_of(tmp_path / "first")["scores.parquet"] != bytes_of(tmp_path / "second")["scores.parquet"]
 
 
+@pytest.mark.slow
 def test_killed_run_ends_as_the_unbroken_one(configs, corpus, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = configs["encoder"]
     checkpoints = tmp_path / "checkpoints"

@@ -9,6 +9,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+pytestmark = pytest.mark.slow
+
 SCREENSHOTS = Path("out/screenshots")
 ESSAY = (
     "My school is small, and I like it. The teachers know every pupil by name, so when somebody is sad they see it."
