@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from data.checks import convert_rows
+from data.checks import convert_rows, named_cells
+from data.folds import PARTS
 from data.rows import CorpusRows, Essay, Fault
 from essays.errors import BadCorpus
 from essays.scores import ScoreRange
@@ -21,7 +22,6 @@ RATERS = ("rater1_domain1", "rater2_domain1")
 THIRD_RATER = "rater3_domain1"
 """Asked for 128 essays of set 8 that the first two disagreed on. The file has it doubled, as the resolved score is."""
 SCORE = "domain1_score"
-PARTS = ("train", "dev", "test")
 NUM_PUBLISHED_FOLDS = 5
 
 RATER_RANGES: Mapping[str, ScoreRange] = {
@@ -66,14 +66,7 @@ def _read_rows(path: Path) -> list[Mapping[str, str]]:
     if missing:
         raise BadCorpus(f"{path}: line 1: no column {', '.join(missing)}")
     numbered = ((f"line {number}", line) for number, line in enumerate(lines[1:], start=2) if line)
-    return convert_rows(str(path), numbered, lambda line: _row(header, line))
-
-
-def _row(header: list[str], line: str) -> Mapping[str, str]:
-    cells = line.rstrip("\r").split("\t")
-    if len(cells) != len(header):
-        raise ValueError(f"{len(cells)} columns, expected {len(header)}")
-    return dict(zip(header, cells, strict=True))
+    return convert_rows(str(path), numbered, lambda line: named_cells(header, line.rstrip("\r").split("\t")))
 
 
 def _essay(row: Mapping[str, str]) -> Essay:

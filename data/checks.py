@@ -30,6 +30,13 @@ def convert_rows(source: str, named_rows: Iterable[tuple[str, Raw]], convert: Ca
     return rows
 
 
+def named_cells(header: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    """A row by its columns' names. Raises ValueError when it has more or fewer."""
+    if len(cells) != len(header):
+        raise ValueError(f"{len(cells)} columns, expected {len(header)}")
+    return dict(zip(header, cells, strict=True))
+
+
 def check_essays(essays: Sequence[Essay]) -> None:
     """Pass essays that every later stage may use, or raise BadCorpus with every fault by essay id."""
     faults = [*_repeated_ids(essays), *(fault for essay in essays for fault in _faults_of(essay))]

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from data.checks import convert_rows
+from data.checks import convert_rows, named_cells
 from data.rows import CorpusRows, Essay, Fault, Writer
 from essays.errors import BadCorpus
 from essays.prompts import get_prompt
@@ -65,13 +65,7 @@ def _read_csv(content: str, path: Path) -> list[Mapping[str, str]]:
     if missing:
         raise BadCorpus(f"{path}: {CSV_FILE} has no column {', '.join(sorted(missing))}")
     numbered = ((f"row {number}", cells) for number, cells in enumerate(rows, start=1))
-    return convert_rows(str(path), numbered, lambda cells: _row(header, cells))
-
-
-def _row(header: list[str], cells: list[str]) -> Mapping[str, str]:
-    if len(cells) != len(header):
-        raise ValueError(f"{len(cells)} columns, expected {len(header)}")
-    return dict(zip(header, cells, strict=True))
+    return convert_rows(str(path), numbered, lambda cells: named_cells(header, cells))
 
 
 def _essay(row: Mapping[str, str]) -> Essay:

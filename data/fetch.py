@@ -3,7 +3,6 @@
 Leaves HTTP to `data.download`.
 """
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from data.corpora import Corpus, CorpusFile
 from data.download import KaggleToken, download
 from essays.console import human_size, say
+from essays.digests import sha256_of
 from essays.errors import BadCorpus
 
 MIRROR_VARIABLE = "ESSAYS_MIRROR"
@@ -40,12 +40,6 @@ def fetch_corpus(corpus: Corpus, raw_folder: Path, mirror: Path | None, token: K
         source = _fetch_file(corpus, file, folder / file.path, mirror, token)
         say(f"{corpus.name}/{file.path}  {human_size(file.size_bytes)}  {source}")
     return folder
-
-
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _fetch_file(corpus: Corpus, file: CorpusFile, target: Path, mirror: Path | None, token: KaggleToken | None) -> str:

@@ -58,7 +58,6 @@ def published_folds(essays: Sequence[Essay], folds: Sequence[Mapping[str, Sequen
         part_of = {essay_id: part for part in PARTS for essay_id in ids_by_part[part]}
         _require_cover(number, ids_by_part, {essay.essay_id for essay in essays})
         rows += [FoldRow(essay.essay_id, number, part_of[essay.essay_id]) for essay in essays]
-    check_folds(rows)
     return rows
 
 

@@ -12,9 +12,8 @@ from typing import Any
 from data.corpora import CORPORA, CorpusName
 from data.duplicates import near_duplicates
 from data.rows import FAULTS, CorpusRows, Essay
-from essays.metrics import exact_agreement, quadratic_weighted_kappa
+from essays.metrics import exact_agreement, quadratic_weighted_kappa, seen_range
 from essays.prompts import get_prompt
-from essays.scores import ScoreRange
 from essays.text import words
 
 
@@ -60,14 +59,11 @@ def human_agreement(prompt_id: str, essays: Sequence[Essay]) -> dict[str, Any] |
     if not rated:
         return None
     first, second = ([scores[rater] for scores in rated] for rater in (0, 1))
-    lowest, highest = min(*first, *second), max(*first, *second)
-    step = get_prompt(prompt_id).score_range.step
-    # Raters may score on a scale of their own (half the sum's). Kappa is the same on any range that holds both.
-    seen = ScoreRange(low=lowest, high=max(highest, lowest + step), step=step)
+    seen = seen_range(first, second, get_prompt(prompt_id).score_range.step)
     qwk = quadratic_weighted_kappa(first, second, seen)
     return {
         "essays": len(rated),
-        "rater_range": [lowest, highest],
+        "rater_range": [min(*first, *second), max(*first, *second)],
         "qwk": None if math.isnan(qwk) else round(qwk, 4),
         "exact": round(exact_agreement(first, second, seen), 4),
         "within_one_step": round(exact_agreement(first, second, seen, within_steps=1), 4),

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from essays.digests import sha256_of
 from essays.errors import DigestMismatch, InvalidManifest, UnsafeArchive
 from essays.manifest import MANIFEST_FILE, FileEntry, Manifest, parse_manifest
-from essays.params import Section
+from essays.params import Section, section_text
 
 # Fixed, so that time and user do not reach the bytes; 1980 is the oldest year that zip knows.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
@@ -51,7 +52,7 @@ def write_bundle(folder: Path, manifest: Manifest, out_folder: Path) -> Path:
     path = out_folder / bundle_name(manifest.name, manifest.version)
     staging = path.with_suffix(".part")
     with zipfile.ZipFile(staging, "w") as archive:
-        _add(archive, MANIFEST_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
+        _add(archive, MANIFEST_FILE, section_text(manifest).encode())
         for name, entry in sorted(manifest.files.items()):
             content = (folder / name).read_bytes()
             _require_content(content, entry, f"{folder / name}")
@@ -95,8 +96,7 @@ def require_digest(path: Path, expected: FileEntry) -> None:
         raise DigestMismatch(
             f"{path.name}: {size_bytes:,} bytes, {expected.size_bytes:,} promised; download or publish it again"
         )
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if found != expected.sha256:
         raise DigestMismatch(
             f"{path.name}: sha256 {found[:12]}…, {expected.sha256[:12]}… promised; download or publish it again"

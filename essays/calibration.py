@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from essays.errors import UnknownPrompt
-from essays.params import Section
+from essays.params import Section, write_section
 from essays.prompts import Prompt
 
 # Intervals end on grades; a bound that misses a grade by rounding error still includes it.
@@ -133,5 +133,4 @@ def read_calibration(path: Path) -> Calibration:
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
     """The same bytes for the same calibration."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(calibration.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_section(calibration, path)

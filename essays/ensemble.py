@@ -1,7 +1,7 @@
 """The ensemble's weights, and the one way in which evaluation and serving mix its members' scores."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +9,18 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
 from essays.errors import UnknownPrompt
-from essays.params import Section
+from essays.params import Section, write_section
 
 ENSEMBLE = "ensemble"
 """The name that stands beside the models' in folders, reports and the service."""
 WEIGHTS_FILE = "weights.json"
 # How far a sum of weights may lie from 1 and still be a matter of rounding.
 _SUM_TOLERANCE = 1e-6
+
+
+def are_shares(weights: Collection[float]) -> bool:
+    """Whether weights are non-negative and sum to 1; nan is neither."""
+    return min(weights) >= 0 and math.isclose(math.fsum(weights), 1, abs_tol=_SUM_TOLERANCE)
 
 
 class PromptWeights(Section):
@@ -27,8 +32,8 @@ class PromptWeights(Section):
 
     @model_validator(mode="after")
     def _shares(self) -> "PromptWeights":
-        total = math.fsum(self.weights.values())
-        if min(self.weights.values()) < 0 or not math.isclose(total, 1, abs_tol=_SUM_TOLERANCE):
+        if not are_shares(self.weights.values()):
+            total = math.fsum(self.weights.values())
             raise ValueError(f"weights are non-negative and sum to 1, found {self.weights}, which sum to {total:g}")
         return self
 
@@ -73,5 +78,4 @@ def read_weights(path: Path) -> EnsembleWeights:
 
 def write_weights(weights: EnsembleWeights, path: Path) -> None:
     """The same bytes for the same weights."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(weights.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_section(weights, path)

@@ -10,7 +10,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from essays.digests import sha256_of
 from essays.encoding import Encoding
+from essays.ensemble import are_shares
 from essays.errors import InvalidManifest
 from essays.params import Section
 
@@ -20,6 +22,8 @@ CALIBRATION_FILE = "calibration.json"
 GOLDEN_FILE = "golden.json"
 CARD_FILE = "card.md"
 GRAPH_FILE = "model.onnx"
+OUTPUT_NAME = "raw_unit_score"
+"""The one output of every graph, (B,)."""
 
 
 class FileEntry(Section):
@@ -130,7 +134,7 @@ class Manifest(Section):
         for prompt_id in self.prompt_ids if self.members else ():
             weights = [member.weights.get(prompt_id, math.nan) for member in self.members]
             # A missing weight is nan, which is neither at least 0 nor part of a sum of 1.
-            if not (min(weights) >= 0 and math.isclose(math.fsum(weights), 1, abs_tol=1e-6)):
+            if not are_shares(weights):
                 raise ValueError(f"weights on {prompt_id} must be non-negative and sum to 1, found {weights}")
         return self
 
@@ -173,15 +177,9 @@ def parse_manifest(raw: bytes, source: str) -> Manifest:
         raise InvalidManifest(f"{source}: not a manifest of schema {SCHEMA_VERSION}: {faults}") from error
 
 
-def write_manifest(manifest: Manifest, path: Path) -> None:
-    """The same bytes for the same manifest."""
-    path.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
 def describe_file(path: Path) -> FileEntry:
     """Digest and size of a file."""
-    with path.open("rb") as file:
-        return FileEntry(sha256=hashlib.file_digest(file, "sha256").hexdigest(), size_bytes=path.stat().st_size)
+    return FileEntry(sha256=sha256_of(path), size_bytes=path.stat().st_size)
 
 
 def content_version(manifest: Manifest) -> str:

@@ -68,6 +68,16 @@ def percentile_interval(draws: NDArray[np.float64], coverage: float) -> tuple[fl
     return float(low), float(high)
 
 
+def seen_range(first: ArrayLike, second: ArrayLike, step: float) -> ScoreRange:
+    """The scores that two raters gave, for raters whose own scale is stated nowhere; at least one step long.
+
+    QWK is the same on any range that holds both.
+    """
+    given = np.concatenate([np.ravel(first), np.ravel(second)])
+    low, high = float(given.min()), float(given.max())
+    return ScoreRange(low=low, high=max(high, low + step), step=step)
+
+
 def exact_agreement(first: ArrayLike, second: ArrayLike, score_range: ScoreRange, within_steps: int = 0) -> float:
     """Share of essays on which two raters differ by at most `within_steps` steps."""
     rows, columns = _paired_classes(first, second, score_range)

@@ -42,6 +42,17 @@ def parse_params(value: Any, key: str, kind: type[Value], path: Path = PARAMS_FI
         raise BadParams(_describe(error, key, path)) from error
 
 
+def section_text(section: Section) -> str:
+    """A section as JSON: the same text for the same content."""
+    return section.model_dump_json(indent=1) + "\n"
+
+
+def write_section(section: Section, path: Path) -> None:
+    """`section_text` in a file, with its folder made; each kind's own reader checks it again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(section_text(section), encoding="utf-8")
+
+
 def _load(path: Path) -> Mapping[str, Any]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))

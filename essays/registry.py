@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from essays.errors import InvalidManifest, ObjectMissing
 from essays.manifest import FileEntry, Manifest, PromptMetrics, describe_file
-from essays.params import Section
+from essays.params import Section, section_text
 from essays.store import OnProgress, Store
 
 _ROOT = "models/"
@@ -123,7 +123,7 @@ def move_champion(store: Store, pointer: ChampionPointer, replacing: Champion | 
 
     Raises PreconditionFailed when somebody moved it in between.
     """
-    content = (pointer.model_dump_json(indent=1) + "\n").encode()
+    content = section_text(pointer).encode()
     etag = store.put_bytes(
         champion_key(pointer.name),
         content,

@@ -25,6 +25,7 @@ from essays.manifest import (
     content_version,
     describe_file,
 )
+from essays.params import write_section
 from export.card import write_card
 from export.config import ExportConfig
 from export.exported import COMPARED_FILE, PARITY_FILE, read_exported, read_part
@@ -167,7 +168,7 @@ def _staged(
             raise StageFailed(f"{source}: missing; export the model again")
         shutil.copyfile(source, staging / source.name)
     write_calibration(calibration, staging / CALIBRATION_FILE)
-    (staging / GOLDEN_FILE).write_text(golden.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_section(golden, staging / GOLDEN_FILE)
     (staging / CARD_FILE).write_text(card, encoding="utf-8")
     return {path.name: describe_file(path) for path in sorted(staging.iterdir())}
 

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 from essays.encoding import Encoding
 from essays.errors import StageFailed
 from essays.manifest import Graph
-from essays.params import Section
+from essays.params import Section, write_section
 
 EXPORT_FOLDER = Path("out/export")
 EXPORTED_FILE = "exported.json"
@@ -48,12 +48,6 @@ def read_part(path: Path, kind: type[Part]) -> Part:
         raise StageFailed(f"{path}: {error.error_count()} faults; export the model again") from error
 
 
-def write_part(part: Section, path: Path) -> None:
-    """The same bytes for the same content."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(part.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
 def write_exported(exported: Exported, folder: Path) -> None:
     """The export's description."""
-    write_part(exported, folder / EXPORTED_FILE)
+    write_section(exported, folder / EXPORTED_FILE)

@@ -8,9 +8,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from essays.encoding import Arrays, Encoder, load_encoder
-from essays.manifest import GRAPH_FILE
+from essays.manifest import GRAPH_FILE, OUTPUT_NAME
 from export.exported import read_exported
-from export.to_onnx import OUTPUT_NAME
 
 
 @dataclass(frozen=True)

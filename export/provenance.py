@@ -2,28 +2,22 @@
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-UNKNOWN = "unknown"
+from training.pipeline_state import UNKNOWN, git_state
+
 _COMMON_STAGES = {"fetch", "prepare", "split"}
 _MODEL_STAGES = {"train", "calibrate", "export"}
 
 
 def git_commit(folder: Path = Path()) -> str:
-    """The commit of the checkout, with `-dirty` behind it when tracked code differs; `unknown` outside git.
-
-    Reports and dvc.lock do not count: the pipeline that asks is about to write them.
-    """
-    commit = _git(folder, "rev-parse", "HEAD")
-    if not commit:
-        return UNKNOWN
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":!dvc.lock", ":!reports")
-    return f"{commit}-dirty" if changed else commit
+    """The commit of the checkout, with `-dirty` behind it when tracked code differs; `unknown` outside git."""
+    commit, is_dirty = git_state(folder)
+    return f"{commit}-dirty" if is_dirty else commit
 
 
 def pipeline_digest(models: Sequence[str], lock: Path = Path("dvc.lock")) -> str:
@@ -45,11 +39,3 @@ def _leads_to(stage: str, models: Sequence[str]) -> bool:
     if name == "ensemble":
         return "ensemble" in models
     return name in _MODEL_STAGES and any(item == model or item.startswith(f"{model}-") for model in models)
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

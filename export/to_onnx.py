@@ -13,10 +13,9 @@ from transformers import PreTrainedModel
 
 from essays.encoding import Arrays
 from essays.errors import StageFailed
-from essays.manifest import Graph, TensorSpec
+from essays.manifest import OUTPUT_NAME, Graph, TensorSpec
 from training.models import LoadedModel
 
-OUTPUT_NAME = "raw_unit_score"
 # Two essays of different lengths: a graph traced on one row, or without padding, may freeze what must stay free.
 _EXAMPLE_TEXTS = (
     "Our school should start later in the morning, because pupils who sleep well learn more and are kinder.",

@@ -19,11 +19,11 @@ import grimp
 from ruamel.yaml import YAML
 
 from essays.console import run, wrote
+from essays.ensemble import ENSEMBLE
 from essays.errors import StageFailed
 from essays.params import read_params
 
 PIPELINE_FILE = Path("dvc.yaml")
-ENSEMBLE = "ensemble"
 
 EVERY_MODEL = {
     "ensemble": ["out/models/{model}", "out/calibration/{model}"],

@@ -10,9 +10,9 @@ from essays.calibration import read_calibration
 from essays.console import run, say, wrote
 from essays.encoding import TOKENIZER_FILE
 from essays.manifest import GRAPH_FILE
-from essays.params import read_params
+from essays.params import read_params, write_section
 from export.config import ExportConfig
-from export.exported import COMPARED_FILE, PARITY_FILE, Exported, export_folder, write_exported, write_part
+from export.exported import COMPARED_FILE, PARITY_FILE, Exported, export_folder, write_exported
 from export.parity import compare, require_parity, sample_essays
 from export.to_onnx import export_graph
 from training.fold_scores import SCORES_FILE, calibration_file, model_folder, read_fold_scores
@@ -40,8 +40,8 @@ def main() -> None:
     sample = sample_essays(essays[essays.essay_id.isin(held_out)], loaded.spec.prompt_ids, config.num_parity_essays)
     compared = compare(loaded, folder / GRAPH_FILE, sample, config.parity_batch_size)
     parity = require_parity(model, compared, read_calibration(calibration_file(model, fold)), config)
-    write_part(compared, folder / COMPARED_FILE)
-    write_part(parity, folder / PARITY_FILE)
+    write_section(compared, folder / COMPARED_FILE)
+    write_section(parity, folder / PARITY_FILE)
     write_exported(
         Exported(
             kind=loaded.spec.kind, prompt_ids=loaded.spec.prompt_ids, encoding=loaded.spec.encoding, graphs=(graph,)

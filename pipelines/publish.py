@@ -14,7 +14,7 @@ from essays.console import Progress, human_size, run, say, wrote
 from essays.ensemble import ENSEMBLE
 from essays.errors import StageFailed
 from essays.manifest import Manifest, describe_file
-from essays.params import Section, read_params
+from essays.params import Section, read_params, write_section
 from essays.registry import ChampionPointer, pointer_to, publish_bundle
 from essays.settings import Settings, load_settings
 from essays.store import Store, open_store
@@ -119,9 +119,7 @@ def track(manifests: Sequence[Manifest], bundles: Sequence[Path], alias: Alias, 
 
 def write_published(store: Store, pointers: Sequence[ChampionPointer]) -> None:
     """Leave `out/published.json`."""
-    PUBLISHED_FILE.parent.mkdir(parents=True, exist_ok=True)
-    published = Published(store=store.url, champions=tuple(pointers))
-    PUBLISHED_FILE.write_text(published.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_section(Published(store=store.url, champions=tuple(pointers)), PUBLISHED_FILE)
     wrote(PUBLISHED_FILE)
 
 

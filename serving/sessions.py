@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from essays.encoding import Arrays
 from essays.errors import GraphInvalid
-from essays.manifest import Graph, TensorSpec
+from essays.manifest import OUTPUT_NAME, Graph, TensorSpec
 
-OUTPUT_NAME = "raw_unit_score"
 CPU_RUNTIME = f"onnxruntime {onnxruntime.__version__} cpu"
 
 

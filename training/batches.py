@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 import essays.encoding
 import essays.features
 import essays.text
+from data.folds import PARTS
 from essays.encoding import Arrays, EncodedEssay, Encoder, TokenEncoder
 from essays.errors import StageFailed
 from essays.prompts import get_prompt
 
-PARTS = ("train", "dev", "test")
 # Lengths are blurred by this share before sorting, so that an essay meets other neighbours in each epoch.
 _LENGTH_BLUR = 0.1
 
@@ -71,7 +71,7 @@ def split_fold(essays: Dataset, folds: pa.Table, fold: int) -> dict[str, Dataset
     essay_ids = essays["essay_id"]
     if missing := [essay_id for essay_id in essay_ids if essay_id not in part_of]:
         raise StageFailed(f"fold {fold} has no part for {len(missing)} essays, {missing[0]} first; run the split stage")
-    parts = {
+    parts: dict[str, Dataset] = {
         name: essays.select([i for i, essay_id in enumerate(essay_ids) if part_of[essay_id] == name]) for name in PARTS
     }
     if empty := [name for name, part in parts.items() if not len(part)]:

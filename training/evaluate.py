@@ -20,11 +20,11 @@ from essays.metrics import (
     exact_agreement,
     percentile_interval,
     quadratic_weighted_kappa,
+    seen_range,
     spread_ratio,
     standardized_mean_difference,
 )
 from essays.prompts import Prompt, get_prompt
-from essays.scores import ScoreRange
 from training.evaluation_config import EvaluateConfig
 from training.fold_scores import FoldScores
 
@@ -168,11 +168,10 @@ def rater_pairs(essays: Sequence[Essay]) -> RaterPairs:
 def human_agreement(raters: RaterPairs, essay_ids: Sequence[str], step: float) -> float:
     """QWK of rater 1 with rater 2 on these essays; nan where fewer than two have both raters, or nobody varies."""
     pairs = np.array([raters[essay_id] for essay_id in essay_ids if essay_id in raters])
-    if len(pairs) < 2 or pairs.min() == pairs.max():
+    if len(pairs) < 2:
         return float("nan")
-    # Raters' own scales are stated nowhere, and QWK does not depend on grades that nobody gave.
-    seen = ScoreRange(low=float(pairs.min()), high=float(pairs.max()), step=step)
-    return quadratic_weighted_kappa(pairs[:, 0], pairs[:, 1], seen)
+    first, second = pairs.T
+    return quadratic_weighted_kappa(first, second, seen_range(first, second, step))
 
 
 def require_whole_parts(name: str, scores: FoldScores, parts: Mapping[str, str]) -> None:

@@ -102,9 +102,6 @@ def learn(
         )
         trainer.fit(
             learning,
-            val_dataloaders=Batches(
-                parts["dev"], model.encoder, batches_by_length(parts["dev"].lengths, SCORING_BATCH)
-            ),
             ckpt_path=str(saved) if saved.exists() else None,
         )
     load_best(model.scorer, checkpoints / "best.ckpt")

@@ -11,9 +11,11 @@ from typing import Any
 import yaml
 
 from data.tables import ESSAYS_FILE, FOLDS_FILE
+from essays.digests import sha256_of
 from essays.errors import StageFailed
 from essays.params import PARAMS_FILE
 
+UNKNOWN = "unknown"
 # What stages write into the work tree while the pipeline runs; it does not make the code another one.
 _WRITTEN_BY_STAGES = (":!reports", ":!dvc.lock")
 
@@ -46,11 +48,18 @@ def read_state(
     for path in data_files:
         if not path.is_file():
             raise StageFailed(f"{path}: no such file; run `dvc repro`, or the stage that writes it")
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    commit = _git("rev-parse", "HEAD").strip()
-    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *_WRITTEN_BY_STAGES)
-    return PipelineState(dict(flattened(parameters)), digests, commit or "unknown", bool(changes.strip()))
+        digests[path.name] = sha256_of(path)
+    return PipelineState(dict(flattened(parameters)), digests, *git_state())
+
+
+def git_state(folder: Path = Path()) -> tuple[str, bool]:
+    """The commit of a checkout, `unknown` outside git; and whether tracked files differ from it.
+
+    Reports and dvc.lock do not count: the pipeline that asks is about to write them.
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".", *_WRITTEN_BY_STAGES)
+    return commit or UNKNOWN, bool(changes)
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -62,10 +71,11 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 
 
-def _git(*arguments: str) -> str:
+def _git(folder: Path, *arguments: str) -> str:
     """What git prints, or nothing where there is no git or no checkout."""
+    command = ["git", *arguments]
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=False)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    return done.stdout.strip() if done.returncode == 0 else ""

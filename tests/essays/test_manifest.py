@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from essays.errors import InvalidManifest
-from essays.manifest import content_version, describe_file, parse_manifest, read_manifest, write_manifest
+from essays.manifest import content_version, describe_file, parse_manifest, read_manifest
+from essays.params import write_section
 
 ENTRY = {"sha256": "a" * 64, "size_bytes": 1}
 MODEL = {
@@ -43,7 +44,7 @@ def parse(content: dict) -> object:
 def test_a_manifest_comes_back_from_its_file_with_the_same_bytes(tmp_path: Path):
     manifest = parse(MODEL)
     for name in ("one", "two"):
-        write_manifest(manifest, tmp_path / name)
+        write_section(manifest, tmp_path / name)
     assert read_manifest(tmp_path / "one") == manifest
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 

@@ -14,8 +14,9 @@ from transformers import BertConfig
 from essays.calibration import Band, Calibration, PromptCalibration, write_calibration
 from essays.encoding import TOKENIZER_FILE, NgramEncoding, TokenEncoding
 from essays.manifest import GRAPH_FILE
+from essays.params import write_section
 from export.config import ExportConfig
-from export.exported import COMPARED_FILE, PARITY_FILE, Exported, write_exported, write_part
+from export.exported import COMPARED_FILE, PARITY_FILE, Exported, write_exported
 from export.parity import compare, require_parity
 from export.to_onnx import export_graph
 from training.models import EncoderShape, LexicalShape, LoadedModel, LstmShape, ModelSpec, load_model, save_model
@@ -123,8 +124,8 @@ def exports(
         if (source / TOKENIZER_FILE).exists():
             (folder / TOKENIZER_FILE).write_bytes((source / TOKENIZER_FILE).read_bytes())
         compared = compare(loaded, folder / GRAPH_FILE, essays, export_config.parity_batch_size)
-        write_part(compared, folder / COMPARED_FILE)
-        write_part(require_parity(kind, compared, calibration, export_config), folder / PARITY_FILE)
+        write_section(compared, folder / COMPARED_FILE)
+        write_section(require_parity(kind, compared, calibration, export_config), folder / PARITY_FILE)
         spec = loaded.spec
         write_exported(
             Exported(kind=spec.kind, prompt_ids=spec.prompt_ids, encoding=spec.encoding, graphs=(graph,)), folder

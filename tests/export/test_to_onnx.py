@@ -12,12 +12,12 @@ import torch
 from essays.calibration import Calibration
 from essays.ensemble import EnsembleWeights, PromptWeights
 from essays.errors import StageFailed
-from essays.manifest import Parity
+from essays.manifest import OUTPUT_NAME, Parity
 from export.config import ExportConfig
 from export.exported import COMPARED_FILE, PARITY_FILE, read_part
 from export.graphs import open_graph, run_graph
 from export.parity import Compared, compare, mix_compared, require_parity, sample_essays
-from export.to_onnx import OUTPUT_NAME, export_graph
+from export.to_onnx import export_graph
 from training.models import LoadedModel
 
 PROMPT_IDS = ("asap-1", "ellipse-overall")

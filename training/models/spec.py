@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 
 from essays.encoding import Encoding
 from essays.errors import StageFailed
-from essays.params import Section
+from essays.params import Section, write_section
 
 SPEC_FILE = "model.json"
 
@@ -82,4 +82,4 @@ def read_spec(folder: Path) -> ModelSpec:
 
 def write_spec(spec: ModelSpec, folder: Path) -> None:
     """The same bytes for the same spec."""
-    (folder / SPEC_FILE).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_section(spec, folder / SPEC_FILE)
