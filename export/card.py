@@ -7,7 +7,7 @@ from essays.prompts import get_prompt
 
 _KINDS = {
     "lexical": "A linear model over hashed character n-grams and surface features.",
-    "lstm": "A bidirectional LSTM with attention pooling over static word vectors.",
+    "lstm": "A bidirectional LSTM over static word vectors: attention, mean and maximum, beside the length.",
     "encoder": "A fine-tuned transformer encoder with CLS and mean pooling.",
     "decoder": "A decoder fine-tuned with LoRA, read at its last token.",
     "ensemble": "A non-negative mix of other models' scores, weights fitted on dev essays.",

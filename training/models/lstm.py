@@ -1,19 +1,24 @@
-"""A small recurrent reader: static word vectors, an LSTM in each direction, attention pooling.
+"""A small recurrent reader: static word vectors, an LSTM in each direction, three ways of pooling side by side.
 
 No packed sequences: they do not export with a free batch. Padding stands at the end, so the forward LSTM never meets
-it before a real word; the backward one reads each row reversed within its own length. Attention masks the rest.
+it before a real word; the backward one reads each row reversed within its own length. Pooling masks the rest.
 """
 
 import torch
 from torch import Tensor, nn
 
-from training.models.parts import PromptHeads, TargetScale
+from training.models.parts import PromptHeads, TargetScale, masked_mean
 from training.models.scorer import TokenScorer
 from training.models.spec import LstmShape
 
+# Further from any state than states are from each other, so that padding wins neither softmax nor maximum.
+_FAR = 1e9
+# Log of a middling essay's number of words: the heads see how far an essay is from it.
+_MIDDLING_LENGTH = 6.0
+
 
 class LstmScorer(TokenScorer):
-    """Reads word ids both ways and weighs what it read."""
+    """Reads word ids both ways and sums up what it read."""
 
     def __init__(self, num_prompts: int, shape: LstmShape) -> None:
         super().__init__()
@@ -26,7 +31,7 @@ class LstmScorer(TokenScorer):
             nn.Linear(pooled_size, shape.hidden_size), nn.Tanh(), nn.Linear(shape.hidden_size, 1)
         )
         self.dropout = nn.Dropout(shape.dropout)
-        self.heads = PromptHeads(num_prompts, pooled_size + shape.prompt_size)
+        self.heads = PromptHeads(num_prompts, 3 * pooled_size + 1 + shape.prompt_size)
         self.target = TargetScale(num_prompts)
 
     def set_word_vectors(self, table: Tensor) -> None:
@@ -35,16 +40,20 @@ class LstmScorer(TokenScorer):
         self.word_vectors.weight.requires_grad_(False)
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
-        """What the heads see: the weighed states and the prompt's vector, (B, 2H + P)."""
+        """What the heads see: states weighed, averaged, at their highest; length; prompt, (B, 6H + 1 + P)."""
         words = self.dropout(self.word_vectors(input_ids))  # (B, T, E)
         backwards = _reversing_places(attention_mask)
         ahead, _ = self.forward_lstm(words)  # (B, T, H)
         behind, _ = self.backward_lstm(_take(words, backwards))
         states = torch.cat([ahead, _take(behind, backwards)], dim=-1)  # (B, T, 2H)
-        scores = self.attention(states).squeeze(-1).masked_fill(attention_mask == 0, -1e9)  # (B, T)
-        weights = torch.softmax(scores, dim=1).unsqueeze(-1)
-        summary = self.dropout((states * weights).sum(dim=1))  # (B, 2H)
-        return torch.cat([summary, self.prompt_vectors(prompt_index)], dim=-1)
+        far = _FAR * (1 - attention_mask.to(states.dtype))  # (B, T)
+        weights = torch.softmax(self.attention(states).squeeze(-1) - far, dim=1).unsqueeze(-1)  # (B, T, 1)
+        weighed = (states * weights).sum(dim=1)  # (B, 2H)
+        highest = (states - far.unsqueeze(-1)).amax(dim=1)
+        summary = self.dropout(torch.cat([weighed, masked_mean(states, attention_mask), highest], dim=-1))
+        # Attention, mean and maximum forget how much was written, and that is a good part of a holistic score.
+        length = attention_mask.sum(dim=1, keepdim=True).to(states.dtype).clamp(min=1.0).log() - _MIDDLING_LENGTH
+        return torch.cat([summary, length, self.prompt_vectors(prompt_index)], dim=-1)
 
 
 def _reversing_places(attention_mask: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ class LexicalShape(Section):
 
 
 class LstmShape(Section):
-    """A two-way LSTM with attention pooling over word vectors."""
+    """A two-way LSTM over word vectors."""
 
     kind: Literal["lstm"] = "lstm"
     num_words: int = Field(gt=0)
