@@ -56,6 +56,8 @@ class LoopConfig(Section):
     """Of matrix products while learning; `auto` is bf16 where the machine has it in hardware, else fp32."""
     checkpoint_every_steps: int = Field(ge=1)
     """Steps between two points that a killed run can go on from."""
+    head_penalties: tuple[float, ...]
+    """Candidate penalties of the ridge that solves the heads once more at the end (`training.refit`); empty: none."""
 
 
 class LstmConfig(LoopConfig):

@@ -18,18 +18,24 @@ from essays.console import say
 from essays.encoding import Encoder
 from essays.prompts import all_prompts
 from training.batches import Batches, Part, as_tensors, batches_by_length, encode_part, split_fold
-from training.config import LexicalConfig, LoopConfig, TrainConfig
+from training.config import EncoderConfig, LexicalConfig, LoopConfig, TrainConfig
 from training.fold_scores import SCORES_FILE, FoldScores, write_fold_scores
 from training.history import HISTORY_FILE, EpochRow, write_history
+from training.kept_states import StatesCollator, keep_states
 from training.lexical import fit_lexical
 from training.lightning_noise import quiet_lightning
 from training.models import save_model
-from training.models.scorer import TokenScorer
+from training.models.encoder import EncoderScorer
+from training.models.scorer import Scorer, TokenScorer
 from training.module import Learning, Legs
 from training.objective import target_scale
+from training.refit import refit_heads
 from training.start import StartedModel, start_model
+from training.upper_layers import LowerLayers, UpperScorer, can_be_cut
 
 SCORING_BATCH = 16
+STATES_FOLDER = "states"
+"""Beside the checkpoints: states of frozen layers, for the next fold or seed."""
 _PREFIX = "scorer."
 OnEpoch = Callable[[EpochRow], None]
 
@@ -73,10 +79,14 @@ def learn(
     model: StartedModel, config: LoopConfig, parts: dict[str, Part], seed: int, checkpoints: Path, on_epoch: OnEpoch
 ) -> list[EpochRow]:
     """Run the loop, from the last checkpoint if there is one, and leave the best epoch's weights in the scorer."""
-    legs = Legs(Batches(parts["train"], model.encoder, ()), config, seed)
-    dev = Batches(parts["dev"], model.encoder, batches_by_length(parts["dev"].lengths, SCORING_BATCH))
     assert isinstance(model.scorer, TokenScorer)
-    learning = Learning(model.scorer, config, legs, dev, on_epoch)
+    scorer, collator, parts = without_frozen(model, config, parts, checkpoints.parent / STATES_FOLDER)
+    legs = Legs(Batches(parts["train"], collator, ()), config, seed)
+    train, dev = (
+        Batches(parts[name], collator, batches_by_length(parts[name].lengths, SCORING_BATCH))
+        for name in ("train", "dev")
+    )
+    learning = Learning(scorer, config, legs, dev, on_epoch)
     best = ModelCheckpoint(
         checkpoints, "best", monitor="dev_qwk", mode="max", save_weights_only=True, enable_version_counter=False
     )
@@ -104,8 +114,29 @@ def learn(
             learning,
             ckpt_path=str(saved) if saved.exists() else None,
         )
-    load_best(model.scorer, checkpoints / "best.ckpt")
+    load_best(scorer, checkpoints / "best.ckpt")
+    refit_heads(scorer, train, dev, config.head_penalties)
     return learning.history
+
+
+def without_frozen(
+    model: StartedModel, config: LoopConfig, parts: dict[str, Part], folder: Path
+) -> tuple[Scorer, Encoder, dict[str, Part]]:
+    """What has to run in every epoch: the layers that learn, on kept states of those that do not.
+
+    Where no layer is frozen, or the architecture cannot be cut, that is the whole model on ids.
+    """
+    whole = model.scorer
+    assert isinstance(whole, TokenScorer)
+    if not isinstance(config, EncoderConfig) or not config.frozen_layers:
+        return whole, model.encoder, parts
+    assert isinstance(whole, EncoderScorer)
+    example = as_tensors(model.encoder.collate(parts["dev"].encoded[:2]))
+    if not can_be_cut(whole, config.frozen_layers, example["input_ids"], example["attention_mask"]):
+        say("frozen layers run in every epoch: this architecture is not layers in a row")
+        return whole, model.encoder, parts
+    lower = LowerLayers(whole, config.frozen_layers)
+    return UpperScorer(whole, config.frozen_layers), StatesCollator(), keep_states(lower, model.encoder, parts, folder)
 
 
 def load_best(scorer: nn.Module, checkpoint: Path) -> None:

@@ -17,7 +17,7 @@ from essays.console import human_time, say
 from training.batches import Batch, Batches, batches_of_epoch
 from training.config import LoopConfig
 from training.history import EpochRow, has_stalled, new_best
-from training.models.scorer import TokenScorer
+from training.models.scorer import Scorer
 from training.objective import matched_qwk, squared_standard_error
 from training.optim import make_optimizer, rate_factor
 
@@ -47,7 +47,7 @@ class Learning(pl.LightningModule):
     """A scorer, its loss, its optimizer, and the history of its epochs."""
 
     def __init__(
-        self, scorer: TokenScorer, config: LoopConfig, legs: Legs, dev: Batches, on_epoch: Callable[[EpochRow], None]
+        self, scorer: Scorer, config: LoopConfig, legs: Legs, dev: Batches, on_epoch: Callable[[EpochRow], None]
     ) -> None:
         super().__init__()
         self.scorer, self.config, self.legs, self.dev, self.on_epoch = scorer, config, legs, dev, on_epoch

@@ -158,6 +158,7 @@ def configs(tiny_backbone: Path, tiny_vectors: Path) -> dict[str, TrainConfig]:
         "clip_norm": 1.0,
         "precision": "fp32",
         "checkpoint_every_steps": 3,
+        "head_penalties": (0.1, 10.0),
     }
     return {
         "lexical": LexicalConfig(

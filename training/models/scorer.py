@@ -1,15 +1,29 @@
 """What every model that learns by gradients has, whatever it reads with."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from training.models.parts import PromptHeads, TargetScale
 
 
-class TokenScorer(nn.Module):
-    """Reads ids into one pooled state per essay; a linear head per prompt scores it."""
+class Scorer(nn.Module):
+    """Makes one pooled state per essay; a linear head per prompt scores it."""
 
     heads: PromptHeads
     target: TargetScale
+
+    def pooled(self, *args: Any, **kwargs: Any) -> Tensor:
+        """What the heads see of each essay, (B, H), from the inputs of `forward`."""
+        raise NotImplementedError
+
+    def scored(self, pooled: Tensor, prompt_index: Tensor) -> Tensor:
+        """`raw_unit_score` (B,) from pooled states (B, H)."""
+        return self.target(self.heads(pooled.float(), prompt_index), prompt_index)
+
+
+class TokenScorer(Scorer):
+    """A scorer that reads token ids."""
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
         """What the heads see of each essay, (B, H)."""
@@ -17,5 +31,4 @@ class TokenScorer(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
         """`raw_unit_score` (B,) from ids and mask (B, T) and prompt (B,)."""
-        pooled = self.pooled(input_ids, attention_mask, prompt_index).float()
-        return self.target(self.heads(pooled, prompt_index), prompt_index)
+        return self.scored(self.pooled(input_ids, attention_mask, prompt_index), prompt_index)

@@ -1,0 +1,114 @@
+"""States of an encoder's frozen layers, computed once for all epochs and folds and kept on disk as float16.
+
+A frozen layer knows no fold: its weights are the pretrained ones, so an essay's states are the same in every part.
+"""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from essays.console import human_time, say
+from essays.encoding import Arrays, EncodedEssay, Encoder
+from training.batches import Part, as_tensors, batches_by_length
+
+_BATCH = 16
+_SAY_EVERY_S = 10.0
+
+
+class StatesCollator:
+    """Puts kept states into batches, as a tokenizer's encoder does with ids."""
+
+    def encode(self, text: str, prompt_index: int) -> EncodedEssay:
+        """States come from an encoder's layers, not from text."""
+        raise NotImplementedError("states are kept by keep_states")
+
+    def collate(self, essays: Sequence[EncodedEssay]) -> Arrays:
+        """`states` (B, T, H) float32, `attention_mask` (B, T), `prompt_index` (B,)."""
+        rows = [essay.arrays["states"] for essay in essays]
+        longest = max(map(len, rows))
+        states = np.zeros((len(rows), longest, rows[0].shape[1]), dtype=np.float32)
+        mask = np.zeros((len(rows), longest), dtype=np.int64)
+        for index, row in enumerate(rows):
+            states[index, : len(row)] = row
+            mask[index, : len(row)] = 1
+        prompts = np.stack([essay.arrays["prompt_index"] for essay in essays])
+        return {"states": states, "attention_mask": mask, "prompt_index": prompts}
+
+
+def keep_states(lower: nn.Module, encoder: Encoder, parts: Mapping[str, Part], folder: Path) -> dict[str, Part]:
+    """The same parts with `states` (T, H) instead of ids, from a file in `folder` that is made where it is missing."""
+    essays = {
+        essay_id: essay for part in parts.values() for essay_id, essay in zip(part.essay_ids, part.encoded, strict=True)
+    }
+    ordered = [essays[essay_id] for essay_id in sorted(essays)]
+    path = folder / f"{_digest(lower, ordered)}.npy"
+    if not path.exists():
+        _write(lower, encoder, ordered, path)
+    kept = np.load(path, mmap_mode="r")
+    ends = np.cumsum([0, *(essay.tokens_used for essay in ordered)])
+    place = {essay_id: index for index, essay_id in enumerate(sorted(essays))}
+    return {
+        name: Part(
+            part.essay_ids,
+            part.prompt_ids,
+            part.human_scores,
+            part.unit_scores,
+            [
+                EncodedEssay(
+                    {
+                        "states": kept[ends[place[essay_id]] : ends[place[essay_id] + 1]],
+                        "prompt_index": essay.arrays["prompt_index"],
+                    },
+                    essay.tokens_used,
+                    essay.truncated,
+                )
+                for essay_id, essay in zip(part.essay_ids, part.encoded, strict=True)
+            ],
+        )
+        for name, part in parts.items()
+    }
+
+
+def _write(lower: nn.Module, encoder: Encoder, essays: Sequence[EncodedEssay], path: Path) -> None:
+    """All essays' states in a row, (tokens, H); the file has its name only once it is whole."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    lower = lower.to(device).eval()
+    lengths = np.array([essay.tokens_used for essay in essays])
+    ends = np.cumsum([0, *lengths])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    kept: NDArray | None = None
+    started = said = time.monotonic()
+    done = 0
+    for chosen in batches_by_length(lengths, _BATCH):
+        inputs = as_tensors(encoder.collate([essays[index] for index in chosen]))
+        with torch.inference_mode():
+            states = lower(inputs["input_ids"].to(device), inputs["attention_mask"].to(device)).cpu().numpy()
+        if kept is None:
+            shape = (int(ends[-1]), states.shape[-1])
+            kept = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        for row, index in zip(states, chosen, strict=True):
+            kept[ends[index] : ends[index + 1]] = row[: lengths[index]]
+        done += int(lengths[chosen].sum())
+        if time.monotonic() - said >= _SAY_EVERY_S:
+            said = time.monotonic()
+            left = (said - started) * (ends[-1] - done) / done
+            say(f"frozen layers  {done:,} of {ends[-1]:,} tokens  eta {human_time(left)}")
+    assert kept is not None
+    kept.flush()
+    partial.rename(path)
+
+
+def _digest(lower: nn.Module, essays: Sequence[EncodedEssay]) -> str:
+    digest = hashlib.sha256()
+    for name, weight in sorted(lower.state_dict().items()):
+        digest.update(name.encode() + weight.cpu().numpy().tobytes())
+    for essay in essays:
+        digest.update(essay.arrays["input_ids"].tobytes() + b"\0")
+    return digest.hexdigest()[:16]
