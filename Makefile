@@ -47,6 +47,14 @@ repro: $(ENVIRONMENT) ## Run the stages whose code, data or parameters changed, 
 profile: $(ENVIRONMENT) ## Set params.yaml for a long run: make profile NAME=asap-5-folds; then make repro
 	@exec $(BIN)/python -m pipelines.profile --name $(NAME)
 
+.PHONY: crossval
+crossval: $(ENVIRONMENT) ## The benchmark, ASAP's five folds, in a checkout of its own under out/; SEED=8 adds a seed
+	@exec $(BIN)/python -m pipelines.crossval $(if $(SEED),--seed $(SEED))
+
+.PHONY: table
+table: $(ENVIRONMENT) ## The benchmark's table again, from the scores under reports/asap/oof
+	@exec $(BIN)/python -m pipelines.table
+
 .PHONY: mlflow
 mlflow: $(ENVIRONMENT) ## Compare runs in MLflow's page
 	@mkdir -p mlruns

@@ -16,6 +16,7 @@ from training.evaluation_config import CalibrateConfig, EvaluateConfig, Tracking
 from training.fold_scores import SCORES_FILE, calibration_file, fold_parts, model_folder, read_fold_scores
 from training.history import HISTORY_FILE
 from training.learning_curves import LearningCurve, read_curve
+from training.out_of_fold import OUT_OF_FOLD_FOLDER, OutOfFold, out_of_fold, write_rows
 from training.pipeline_state import read_state
 from training.plot_tables import write_plot_tables
 from training.plots import draw_plots
@@ -38,9 +39,11 @@ def main() -> None:
     config, calibrate = read_params("evaluate", EvaluateConfig), read_params("calibrate", CalibrateConfig)
     seed = read_params("seed", int)
     models, folds = read_params("models", tuple[str, ...]), read_params("folds", tuple[int, ...])
-    results = evaluate(config, calibrate, seed, [*models, ENSEMBLE], folds)
+    results, tables = evaluate(config, calibrate, seed, [*models, ENSEMBLE], folds)
     trained = [read_curve(model, fold, model_folder(model, fold) / HISTORY_FILE) for model in models for fold in folds]
     curves = [*trained, *(LearningCurve(ENSEMBLE, fold, ()) for fold in folds)]
+    for model, rows in tables.items():
+        write_rows(rows, OUT_OF_FOLD_FOLDER / f"{model}.csv")
     summaries = summarise(results)
     write_metrics(metrics_tree(summaries, config.interval_coverage), METRICS_FILE)
     plots = draw_plots(results, summaries, trained, config.interval_coverage, PLOTS_FOLDER)
@@ -56,12 +59,13 @@ def main() -> None:
 
 def evaluate(
     config: EvaluateConfig, calibrate: CalibrateConfig, seed: int, models: Sequence[str], folds: Sequence[int]
-) -> list[PromptResult]:
-    """Results of the models, in their order, then of the baselines; each line says one."""
+) -> tuple[list[PromptResult], dict[str, list[OutOfFold]]]:
+    """Results of the models, in their order, then of the baselines, and each one's test scores; each line says one."""
     essays, folds_table = read_essay_rows(), read_table(FOLDS_FILE, FOLDS_SCHEMA)
     evaluator = Evaluator(config, seed, rater_pairs(essays))
     lengths = fourth_root_lengths(essays)
     results: dict[str, list[PromptResult]] = {name: [] for name in (*models, *BASELINES)}
+    tables: dict[str, list[OutOfFold]] = {name: [] for name in results}
     for fold in folds:
         parts = fold_parts(folds_table, fold)
         for model in models:
@@ -69,15 +73,18 @@ def evaluate(
             require_whole_parts(f"{model}, fold {fold}", scores, parts)
             calibration = read_calibration(calibration_file(model, fold))
             results[model] += evaluator.fold_results(model, fold, scores, calibration)
+            tables[model] += out_of_fold(fold, seed, scores, calibration)
         for name, scores in baseline_scores(essays, lengths, parts).items():
-            results[name] += evaluator.fold_results(name, fold, scores, fit_calibration(scores, calibrate))
+            calibration = fit_calibration(scores, calibrate)
+            results[name] += evaluator.fold_results(name, fold, scores, calibration)
+            tables[name] += out_of_fold(fold, seed, scores, calibration)
     for result in (result for of_model in results.values() for result in of_model):
         low, high = result.qwk_interval
         console.say(
             f"{result.model}  fold {result.fold}  {result.prompt.prompt_id}  qwk {result.qwk:z.3f}"
             f" [{low:z.3f}, {high:z.3f}]  {result.num_essays} essays"
         )
-    return [result for of_model in results.values() for result in of_model]
+    return [result for of_model in results.values() for result in of_model], tables
 
 
 if __name__ == "__main__":

@@ -26,9 +26,13 @@ def main() -> None:
     names = sorted(path.stem for path in PROFILES.glob("*.yaml"))
     parser = argparse.ArgumentParser(prog="python -m pipelines.profile", description="Set params.yaml for a long run.")
     parser.add_argument("--name", required=True, choices=names, help="a file of profiles/, without its ending")
-    profile = PROFILES / f"{parser.parse_args().name}.yaml"
+    parser.add_argument("--seed", type=int, help="another seed than params.yaml's")
+    options = parser.parse_args()
+    profile = PROFILES / f"{options.name}.yaml"
     params = load_yaml(PARAMS_FILE)
     apply(load_yaml(profile), params, str(profile))
+    if options.seed is not None:
+        params["seed"] = options.seed
     _yaml().dump(params, PARAMS_FILE)
     wrote(PARAMS_FILE)
     write_pipeline(mended(load_pipeline(PIPELINE_FILE)), PIPELINE_FILE)

@@ -51,12 +51,12 @@ def qwk_table(summaries: Sequence[CorpusSummary], coverage: float) -> list[str]:
     """A row for each model, a column for each prompt, and the means over prompts."""
     prompts = summaries[0].prompts
     header = ["", *(prompt.prompt_id for prompt in prompts), "mean", "Fisher-z mean", "dev mean"]
-    raters = [_number(prompt.mean("human_qwk")) for prompt in prompts]
-    rows = [["two raters", *raters, _number(summaries[0].mean("human_qwk")), "", ""]]
+    raters = [number(prompt.mean("human_qwk")) for prompt in prompts]
+    rows = [["two raters", *raters, number(summaries[0].mean("human_qwk")), "", ""]]
     for summary in summaries:
         mean = _with_interval(summary.mean("qwk"), summary.qwk_interval(coverage))
-        kappas = [_number(prompt.mean("qwk")) for prompt in summary.prompts]
-        rows.append([summary.model, *kappas, mean, _number(summary.fisher_qwk()), _number(summary.mean("dev_qwk"))])
+        kappas = [number(prompt.mean("qwk")) for prompt in summary.prompts]
+        rows.append([summary.model, *kappas, mean, number(summary.fisher_qwk()), number(summary.mean("dev_qwk"))])
     return table(header, rows)
 
 
@@ -86,11 +86,11 @@ def _by_prompt(summaries: Sequence[CorpusSummary]) -> list[PromptSummary]:
 
 def _agreement_row(prompt: PromptSummary, coverage: float) -> Row:
     missed = set() if prompt.model in BASELINES else missed_measures(prompt)
-    texts = {measure: _number(prompt.mean(measure)) for measure in ("exact", "adjacent", "smd", "sd_ratio", "coverage")}
+    texts = {measure: number(prompt.mean(measure)) for measure in ("exact", "adjacent", "smd", "sd_ratio", "coverage")}
     texts["qwk"] = _with_interval(prompt.mean("qwk"), prompt.qwk_interval(coverage))
     bold = {measure: f"**{text}**" if measure in missed else text for measure, text in texts.items()}
     shown = [bold[measure] for measure in ("qwk", "exact", "adjacent", "smd", "sd_ratio", "coverage")]
-    width = _number(prompt.mean("interval_width"), places=2)
+    width = number(prompt.mean("interval_width"), places=2)
     return [prompt.prompt_id, prompt.model, str(prompt.num_essays), *shown, width]
 
 
@@ -101,8 +101,8 @@ def _band_rows(prompt: PromptSummary) -> Iterable[Row]:
         bands = [band for result in prompt.results for band in result.bands if band.num_essays]
         bands = [band for band in bands if (band.from_score, band.to_score) == (from_score, to_score)]
         num_essays = sum(band.num_essays for band in bands)
-        covered = _number(_weighted_mean([(band.coverage, band.num_essays) for band in bands]))
-        width = _number(_weighted_mean([(band.mean_width, band.num_essays) for band in bands]), places=2)
+        covered = number(_weighted_mean([(band.coverage, band.num_essays) for band in bands]))
+        width = number(_weighted_mean([(band.mean_width, band.num_essays) for band in bands]), places=2)
         yield [prompt.prompt_id, prompt.model, f"{from_score:.3g} to {to_score:.3g}", str(num_essays), covered, width]
 
 
@@ -112,10 +112,10 @@ def _weighted_mean(values: Sequence[tuple[float, int]]) -> float:
 
 
 def _with_interval(value: float, interval: tuple[float, float]) -> str:
-    return f"{_number(value)} [{_number(interval[0])}, {_number(interval[1])}]"
+    return f"{number(value)} [{number(interval[0])}, {number(interval[1])}]"
 
 
-def _number(value: float, places: int = 3) -> str:
+def number(value: float, places: int = 3) -> str:
     """`.712`, as agreements are written; a dash for what is undefined."""
     if math.isnan(value):
         return "–"

@@ -1,0 +1,114 @@
+"""`make crossval`: runs the stages under a profile in a checkout of its own, and brings the results back.
+
+Nothing here changes meanwhile: params.yaml, dvc.lock and the outputs of the default run stay. The checkout holds what
+is committed. A run that was killed goes on where it was; a run with another seed has a checkout of its own.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from data.corpora import RAW_FOLDER
+from data.fetch import MIRROR_VARIABLE, mirror_folder
+from essays.console import run, say, wrote
+from essays.errors import StageFailed
+from essays.params import read_params
+from training.out_of_fold import OUT_OF_FOLD_FOLDER, merge_rows
+from training.tracking import TRACKING_FOLDER
+
+CHECKOUTS = Path("out/crossval")
+REPORTS = Path("reports")
+DEFAULT_PROFILE = "asap-5-folds"
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+
+
+def main() -> None:
+    """Check out, set the profile, run the stages up to `evaluate`, bring back what they found."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.crossval", description="Run a profile apart.")
+    parser.add_argument("--profile", default=DEFAULT_PROFILE, help="a file of profiles/ (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="another seed than params.yaml's")
+    parser.add_argument("--into", default="asap", help="folder of reports/ for the results (default: %(default)s)")
+    options = parser.parse_args()
+    run(lambda: crossval(options.profile, options.seed, REPORTS / options.into))
+
+
+def crossval(profile: str, seed: int | None, reports: Path) -> None:
+    """Run `profile` with `seed` and write its results below `reports`."""
+    default_seed = read_params("seed", int)
+    own_seed = seed if seed is not None else default_seed
+    checkout = CHECKOUTS / f"{profile}-seed-{own_seed}"
+    check_out(checkout)
+    environment = stage_environment()
+    _call(checkout, environment, "python", "-m", "pipelines.profile", "--name", profile, "--seed", str(own_seed))
+    _call(checkout, environment, "dvc", "cache", "dir", "--local", str(Path(".dvc/cache").resolve()))
+    _call(checkout, environment, "dvc", "repro", "evaluate")
+    for path in sorted((checkout / OUT_OF_FOLD_FOLDER).glob("*.csv")):
+        target = reports / "oof" / path.name
+        merge_rows(path, target)
+        wrote(target)
+    if own_seed == default_seed:
+        for name in ("evaluation.md", "metrics.json", "plots"):
+            bring(checkout / REPORTS / name, reports / name)
+    say("now: make table")
+
+
+def check_out(folder: Path) -> None:
+    """The last commit in a folder of its own, with whatever earlier runs left there."""
+    if dirty := _git(Path(), "status", "--porcelain").strip():
+        say(f"not part of it: {len(dirty.splitlines())} changed files that are not committed")
+    if not (folder / ".git").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _git(Path(), "clone", "--quiet", "--no-checkout", ".", str(folder))
+    _git(folder, "fetch", "--quiet", "origin", "HEAD")
+    # dvc.lock is the run's own record of what is done already; the profile writes the two others anew.
+    lock = folder / "dvc.lock"
+    kept = lock.read_bytes() if lock.exists() else None
+    _git(folder, "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD")
+    if kept is not None:
+        lock.write_bytes(kept)
+
+
+def stage_environment() -> dict[str, str]:
+    """This environment, with places that the stages shall share with this checkout."""
+    mirror = mirror_folder() or (RAW_FOLDER if RAW_FOLDER.is_dir() else None)
+    shared = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        TRACKING_VARIABLE: os.environ.get(TRACKING_VARIABLE, f"sqlite:///{TRACKING_FOLDER.resolve()}/mlflow.db"),
+    }
+    if mirror:
+        shared[MIRROR_VARIABLE] = str(mirror.resolve())
+    return {**os.environ, **shared}
+
+
+def bring(source: Path, target: Path) -> None:
+    """Replace a file or folder of this checkout by the run's."""
+    if source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    wrote(target)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageFailed(f"git {' '.join(arguments)} in {folder.resolve()}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _call(folder: Path, environment: dict[str, str], *command: str) -> None:
+    done = subprocess.run(command, cwd=folder, env=environment, check=False)
+    if done.returncode:
+        raise StageFailed(
+            f"{' '.join(command)} ended with code {done.returncode} in {folder}; what is done stays done:"
+            " mend the cause and give the same command again"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""`make crossval` runs the stages apart: real git, real DVC, and dvc.yaml with commands that echo their inputs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.dependencies import load_pipeline, root_packages, write_pipeline
+from training.out_of_fold import HEADER
+
+pytestmark = pytest.mark.slow
+
+ECHO = f"""
+import pathlib, sys, yaml
+params = yaml.safe_load(open("params.yaml"))
+for out in map(pathlib.Path, sys.argv[1:]):
+    if out.as_posix() == "out/oof":
+        out.mkdir(parents=True)
+        row = f"asap-1,0,{{params['seed']}},0.5,7"
+        (out / "lexical.csv").write_text("{",".join(HEADER)}\\n" + row + "\\n")
+    else:
+        target = out if out.suffix else out / "content.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(repr((params["corpora"], params["folds"])))
+"""
+
+
+@pytest.fixture
+def repository(root: Path, tmp_path: Path) -> Path:
+    """A committed checkout whose stages take no time."""
+    folder = tmp_path / "fairmark"
+    tracked = [
+        name
+        for name in git(root, "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+        if name.split("/")[0] in {*root_packages(), "profiles", "params.yaml", ".gitignore"} and (root / name).exists()
+    ]
+    for name in tracked:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((root / name).read_bytes())
+    (folder / "echo.py").write_text(ECHO, "utf-8")
+    pipeline = load_pipeline(root / "dvc.yaml")
+    for stage in pipeline["stages"].values():
+        stage["cmd"] = f"python echo.py {' '.join(outs(stage))}"
+    write_pipeline(pipeline, folder / "dvc.yaml")
+    git(folder, "init", "--quiet")
+    call(folder, "dvc", "init", "--quiet")
+    commit(folder)
+    return folder
+
+
+def outs(stage: dict[str, Any]) -> list[str]:
+    named = [out for kind in ("outs", "metrics") for out in stage.get(kind, [])]
+    return [next(iter(out)) if isinstance(out, dict) else out for out in named]
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def commit(folder: Path) -> None:
+    git(folder, "add", "--all")
+    git(folder, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--message", "a")
+
+
+def call(folder: Path, *command: str) -> str:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("ESSAYS_MIRROR", None)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def crossval(folder: Path, *arguments: str) -> str:
+    return call(folder, "python", "-m", "pipelines.crossval", *arguments)
+
+
+def test_results_come_back_and_nothing_else_changes(repository: Path) -> None:
+    said = crossval(repository)
+    assert "Running stage 'train@minilm-4'" in said
+    assert "Running stage 'publish'" not in said
+    assert git(repository, "status", "--porcelain") == "?? reports/\n"
+    oof = repository / "reports" / "asap" / "oof" / "lexical.csv"
+    assert oof.read_text().splitlines() == [",".join(HEADER), "asap-1,0,7,0.500000,7"]
+    assert (repository / "reports" / "asap" / "metrics.json").read_text() == "(['asap-aes'], [0, 1, 2, 3, 4])"
+
+    # Again: nothing to do. After a commit that a stage depends on, that stage. Another seed joins the first.
+    commit(repository)
+    assert "Running stage" not in crossval(repository)
+    with (repository / "training" / "calibrate.py").open("a") as source:
+        source.write("# changed\n")
+    assert "not part of it: 1 changed files" in crossval(repository)
+    commit(repository)
+    again = crossval(repository)
+    assert "Running stage 'calibrate@lstm'" in again
+    assert "Running stage 'train" not in again
+    crossval(repository, "--seed", "8")
+    assert [line.split(",")[2] for line in oof.read_text().splitlines()[1:]] == ["7", "8"]
+
+
+def test_a_failing_stage_is_named_and_what_is_done_stays(repository: Path) -> None:
+    source = repository / "echo.py"
+    source.write_text(ECHO + "\nif 'out/models/lstm/fold-2' in sys.argv: sys.exit('no memory')\n")
+    commit(repository)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.crossval"], cwd=repository, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "error: dvc repro evaluate ended with code" in done.stderr
+    assert "give the same command again" in done.stderr
+    source.write_text(ECHO)
+    commit(repository)
+    again = crossval(repository)
+    assert "Running stage 'train@lstm-2'" in again
+    assert "Running stage 'fetch'" not in again
