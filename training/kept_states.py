@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from essays.console import human_time, say
@@ -83,7 +82,7 @@ def _write(lower: nn.Module, encoder: Encoder, essays: Sequence[EncodedEssay], p
     ends = np.cumsum([0, *lengths])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    kept: NDArray | None = None
+    kept: np.memmap | None = None
     started = said = time.monotonic()
     done = 0
     for chosen in batches_by_length(lengths, _BATCH):

@@ -17,7 +17,7 @@ from training.evaluate import rater_pairs
 from training.evaluation_config import CalibrateConfig
 from training.out_of_fold import HEADER, OutOfFold, merge_rows, out_of_fold, read_rows, write_rows
 
-ROWS = [OutOfFold(7, 0, "asap-1", 0.25, 1.0), OutOfFold(7, 1, "asap-2", 0.7512345, 2.0)]
+ROWS = [OutOfFold(7, 0, "asap-1", 0.25, 1.0), OutOfFold(7, 1, "asap-2", 0.7512344, 2.0)]
 
 
 @pytest.fixture(scope="module")
