@@ -6,7 +6,7 @@ from essays.manifest import CorpusSource, Member, Parity, PromptMetrics
 from essays.prompts import get_prompt
 
 _KINDS = {
-    "lexical": "A linear model over hashed character n-grams and surface features.",
+    "lexical": "Linear over hashed character n-grams, quadratic over surface features of the text.",
     "lstm": "A bidirectional LSTM over static word vectors: attention, mean and maximum, beside the length.",
     "encoder": "A fine-tuned transformer encoder with CLS and mean pooling.",
     "decoder": "A decoder fine-tuned with LoRA, read at its last token.",

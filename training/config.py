@@ -23,6 +23,8 @@ class LexicalConfig(Section):
     """Candidate shares of the surface features in the kernel; the rest is the n-grams'. Chosen on dev."""
     penalties: tuple[float, ...] = Field(min_length=1)
     """Candidate ridge penalties, in units of an essay's mean kernel with itself. Chosen on dev."""
+    num_averaged: int = Field(ge=1)
+    """How many of the best pairs of share and penalty are averaged."""
 
     @model_validator(mode="after")
     def _usable(self) -> "LexicalConfig":

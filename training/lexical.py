@@ -2,7 +2,8 @@
 
 There are far more n-grams than essays, so the system is solved over essays: a kernel between each two of them. One
 eigendecomposition serves all penalties. Carried back from essays to n-grams, the solution is the module's table.
-Settings are compared by squared error on dev and not by QWK, which jumps with every essay that crosses a step.
+Settings are compared by squared error on dev and not by QWK, which jumps with every essay that crosses a step; the best
+few are averaged, since a few hundred essays cannot tell them apart.
 """
 
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Solution:
-    """A prompt's best settings, and how it then weighs its train essays."""
+    """One setting, or a mean of several, and how it weighs a prompt's train essays."""
 
     dev_error: float
     """Mean squared error in standard scores, on dev."""
@@ -53,7 +54,7 @@ class Solution:
     ngram_weights: NDArray[np.float64]
     """What each train essay adds to the n-grams' weights, (n,)."""
     feature_weights: NDArray[np.float64]
-    """What each train essay adds to the features' weights, (n,)."""
+    """What each train essay's features count in `feature_products`, (n,)."""
 
 
 def fit_lexical(scorer: nn.Module, train: Part, dev: Part, config: LexicalConfig) -> list[EpochRow]:
@@ -102,11 +103,10 @@ def presence_rows(essays: Sequence[EncodedEssay], num_buckets: int) -> sp.csr_ar
 
 
 def solve_prompt(train: Rows, dev: Rows, config: LexicalConfig) -> Solution:
-    """The best of all settings for one prompt's essays."""
+    """The mean of the best settings for one prompt's essays."""
     num_train = len(train.targets)
-    features = np.concatenate([train.features, dev.features])
     from_ngrams, ngram_scale = centred(products(sp.vstack([train.ngrams, dev.ngrams]).tocsr()), num_train)
-    from_features, feature_scale = centred(features @ features.T, num_train)
+    from_features, feature_scale = centred(feature_products(np.concatenate([train.features, dev.features])), num_train)
     solutions = []
     for share in config.feature_shares:
         kernel = (1 - share) * from_ngrams + share * from_features
@@ -122,7 +122,22 @@ def solve_prompt(train: Rows, dev: Rows, config: LexicalConfig) -> Solution:
                     feature_weights=weights * share / feature_scale,
                 )
             )
-    return min(solutions, key=lambda solution: solution.dev_error)
+    return mean_solution(sorted(solutions, key=lambda solution: solution.dev_error)[: config.num_averaged])
+
+
+def mean_solution(solutions: Sequence[Solution]) -> Solution:
+    """All are linear in the train essays, so that the mean of their predictions is one more of the kind."""
+    return Solution(
+        dev_error=float(np.mean([solution.dev_error for solution in solutions])),
+        train_error=float(np.mean([solution.train_error for solution in solutions])),
+        ngram_weights=np.mean([solution.ngram_weights for solution in solutions], axis=0),
+        feature_weights=np.mean([solution.feature_weights for solution in solutions], axis=0),
+    )
+
+
+def feature_products(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The polynomial kernel of degree 2 over standardized features (N, F): (1 + z.z' / F)^2, (N, N)."""
+    return np.square(1 + features @ features.T / features.shape[1])
 
 
 def products(rows: sp.csr_array) -> NDArray[np.float64]:
@@ -153,11 +168,16 @@ def set_weights(scorer: LexicalScorer, prompt: int, train: Rows, solution: Solut
     """Carry a prompt's solution from its train essays to n-grams and features."""
     table = scorer.ngram_weights.view(-1, scorer.num_prompts)
     table[:, prompt] = torch.from_numpy(train.ngrams.T @ solution.ngram_weights)
-    scorer.feature_weights[prompt] = torch.from_numpy(train.features.T @ solution.feature_weights)
+    size = train.features.shape[1]
+    weighted = train.features * solution.feature_weights[:, None]
+    # (1 + z.z'/F)^2 written out: 2/F for each feature and 1/F^2 for each product; its 1 is the bias's.
+    scorer.feature_weights[prompt] = torch.from_numpy(2 / size * weighted.sum(axis=0))
+    scorer.product_weights[prompt] = torch.from_numpy(train.features.T @ weighted / size**2)
     scorer.bias[prompt] = 0.0
     scorer.bias[prompt] = float(train.targets.mean() - _predict(scorer, prompt, train).mean())
 
 
 def _predict(scorer: LexicalScorer, prompt: int, rows: Rows) -> NDArray[np.float64]:
     table = scorer.ngram_weights.view(-1, scorer.num_prompts)[:, prompt].numpy()
-    return rows.ngrams @ table + rows.features @ scorer.feature_weights[prompt].numpy() + float(scorer.bias[prompt])
+    slopes = scorer.feature_weights[prompt].numpy() + rows.features @ scorer.product_weights[prompt].numpy()
+    return rows.ngrams @ table + (rows.features * slopes).sum(axis=1) + float(scorer.bias[prompt])

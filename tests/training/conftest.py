@@ -167,6 +167,7 @@ def configs(tiny_backbone: Path, tiny_vectors: Path) -> dict[str, TrainConfig]:
             rarest=2,
             feature_shares=(0.0, 0.3),
             penalties=(0.1, 1.0),
+            num_averaged=2,
         ),
         "lstm": LstmConfig(
             kind="lstm",

@@ -33,7 +33,9 @@ def fitted(parts, config) -> LexicalScorer:
 
 def test_module_gives_what_ridge_regression_gives(parts, configs) -> None:
     """n-grams alone: ridge over rows of length 1, with an intercept, as scikit-learn solves it."""
-    config = configs["lexical"].model_copy(update={"feature_shares": (0.0,), "penalties": (0.3,), "rarest": 1})
+    config = configs["lexical"].model_copy(
+        update={"feature_shares": (0.0,), "penalties": (0.3,), "rarest": 1, "num_averaged": 1}
+    )
     started, encoded = parts
     scorer = fitted(parts, config)
     train, test = encoded["train"], encoded["test"]
@@ -51,17 +53,17 @@ def test_module_gives_what_ridge_regression_gives(parts, configs) -> None:
         assert raw[theirs] == pytest.approx(ridge.predict(rows["test"][theirs]), abs=2e-4)
 
 
-def test_features_alone_are_a_ridge_regression_too(parts, configs) -> None:
-    config = configs["lexical"].model_copy(update={"feature_shares": (1.0,), "penalties": (0.1,)})
+def test_features_alone_are_a_ridge_regression_of_features_and_products_of_two(parts, configs) -> None:
+    config = configs["lexical"].model_copy(update={"feature_shares": (1.0,), "penalties": (0.1,), "num_averaged": 1})
     started, encoded = parts
     scorer = fitted(parts, config)
     train, test = encoded["train"], encoded["test"]
-    rows = {
-        name: scorer.standardized(
-            torch.from_numpy(np.stack([essay.arrays["features"] for essay in part.encoded]))
-        ).numpy()
-        for name, part in encoded.items()
-    }
+    rows = {}
+    for name, part in encoded.items():
+        features = torch.from_numpy(np.stack([essay.arrays["features"] for essay in part.encoded]))
+        seen = scorer.standardized(features).numpy().astype(np.float64)
+        products_of_two = (seen[:, :, None] * seen[:, None, :]).reshape(len(seen), -1) / seen.shape[1]
+        rows[name] = np.hstack([np.sqrt(2 / seen.shape[1]) * seen, products_of_two])
     with torch.inference_mode():
         raw = scorer(**as_tensors(started.encoder.collate(test.encoded))).numpy()
     ours, theirs = train.prompt_index() == 0, test.prompt_index() == 0
@@ -70,9 +72,25 @@ def test_features_alone_are_a_ridge_regression_too(parts, configs) -> None:
     assert raw[theirs] == pytest.approx(ridge.predict(rows["test"][theirs]), abs=2e-4)
 
 
+def test_the_best_settings_are_averaged(parts, configs) -> None:
+    """The mean of two settings' models scores as the mean of their scores; a third, worse one does not count."""
+    config = configs["lexical"].model_copy(update={"num_averaged": 1})
+    started, encoded = parts
+    inputs = as_tensors(started.encoder.collate(encoded["test"].encoded))
+
+    def scored(*penalties: float, num_averaged: int = 1) -> np.ndarray:
+        with torch.inference_mode():
+            chosen = config.model_copy(update={"penalties": penalties, "feature_shares": (0.3,)})
+            return fitted(parts, chosen.model_copy(update={"num_averaged": num_averaged}))(**inputs).numpy()
+
+    both = scored(0.1, 1.0, 1e6, num_averaged=2)
+    assert both == pytest.approx((scored(0.1) + scored(1.0)) / 2, abs=1e-5)
+    assert scored(0.1) != pytest.approx(scored(1.0), abs=1e-3)
+
+
 def test_settings_are_chosen_on_dev(parts, configs) -> None:
     """A penalty that lets nothing be learned loses, wherever it stands in the list."""
-    config = configs["lexical"]
+    config = configs["lexical"].model_copy(update={"num_averaged": 1})
     alone = fitted(parts, config.model_copy(update={"penalties": (0.3,)})).state_dict()
     chosen = fitted(parts, config.model_copy(update={"penalties": (1e6, 0.3, 1e7)})).state_dict()
     assert all(alone[name].equal(value) for name, value in chosen.items())

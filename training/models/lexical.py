@@ -1,7 +1,8 @@
-"""The floor that every other model must beat: a linear model of hashed character n-grams and surface features.
+"""The floor that every other model must beat: hashed character n-grams, linear, and surface features, quadratic.
 
 With presence of n-grams divided by the root of their number, the weights are those of the string kernel's ridge
-regression (Cozma et al., 2018), written out over hash buckets so that serving needs no train essays.
+regression (Cozma et al., 2018), written out over hash buckets so that serving needs no train essays. The features'
+part is a polynomial kernel of degree 2 in the same way: a weight for each feature and for each product of two.
 """
 
 import torch
@@ -15,11 +16,12 @@ FEATURE_CLIP = 3.0
 
 
 class LexicalScorer(nn.Module):
-    """Looks up a weight per n-gram and adds weighted surface features."""
+    """Looks up a weight per n-gram and adds weighted surface features and weighted products of two of them."""
 
     ngram_weights: Tensor
     bucket_weights: Tensor
     feature_weights: Tensor
+    product_weights: Tensor
     feature_mean: Tensor
     feature_deviation: Tensor
     bias: Tensor
@@ -31,6 +33,7 @@ class LexicalScorer(nn.Module):
         self.register_buffer("ngram_weights", torch.zeros((num_buckets + 1) * num_prompts))
         self.register_buffer("bucket_weights", torch.zeros(num_buckets + 1))
         self.register_buffer("feature_weights", torch.zeros(num_prompts, NUM_FEATURES))
+        self.register_buffer("product_weights", torch.zeros(num_prompts, NUM_FEATURES, NUM_FEATURES))
         self.register_buffer("feature_mean", torch.zeros(NUM_FEATURES))
         self.register_buffer("feature_deviation", torch.ones(NUM_FEATURES))
         self.register_buffer("bias", torch.zeros(num_prompts))
@@ -52,5 +55,9 @@ class LexicalScorer(nn.Module):
         places = ngram_ids * self.num_prompts + prompt_index.unsqueeze(1)  # (B, T)
         weighted = self.ngram_weights[places].sum(dim=1)  # (B,)
         length = self.bucket_weights[ngram_ids].sum(dim=1).clamp(min=1e-6).sqrt()  # (B,)
-        from_features = (self.standardized(features) * self.feature_weights[prompt_index]).sum(dim=1)
+        seen = self.standardized(features)  # (B, F)
+        slopes = self.feature_weights[prompt_index] + (seen.unsqueeze(1) @ self.product_weights[prompt_index]).squeeze(
+            1
+        )
+        from_features = (seen * slopes).sum(dim=1)
         return self.target(weighted / length + from_features + self.bias[prompt_index], prompt_index)
