@@ -24,7 +24,7 @@ Arrays = dict[str, NDArray]
 
 
 class TokenEncoding(Section):
-    """Ids of a tokenizer, `(B, T)`, with a mask that is 1 on real tokens."""
+    """Ids of a tokenizer, `(B, T)`, a mask that is 1 on real tokens, and the tokens of the whole essay, `(B,)`."""
 
     kind: Literal["tokens"] = "tokens"
     head_tokens: int = Field(gt=0)
@@ -105,21 +105,23 @@ class TokenEncoder:
     def encode(self, text: str, prompt_index: int) -> EncodedEssay:
         """Head and tail of the essay's ids; the special tokens at both ends stay."""
         ids = np.asarray(self.tokenizer.encode(text).ids or [self.encoding.pad_id], dtype=np.int64)
-        truncated = len(ids) > self.encoding.max_tokens
+        num_tokens, truncated = len(ids), len(ids) > self.encoding.max_tokens
         if truncated:
             ids = np.concatenate([ids[: self.encoding.head_tokens], ids[len(ids) - self.encoding.tail_tokens :]])
         arrays = {
             "input_ids": ids,
             "attention_mask": np.ones_like(ids),
+            "num_tokens": np.asarray(num_tokens, dtype=np.int64),
             "prompt_index": np.asarray(prompt_index, dtype=np.int64),
         }
         return EncodedEssay(arrays, len(ids), truncated)
 
     def collate(self, essays: Sequence[EncodedEssay]) -> Arrays:
-        """`input_ids` and `attention_mask` (B, T), `prompt_index` (B,)."""
+        """`input_ids` and `attention_mask` (B, T), `num_tokens` and `prompt_index` (B,)."""
         return {
             "input_ids": pad_rows([essay.arrays["input_ids"] for essay in essays], self.encoding.pad_id),
             "attention_mask": pad_rows([essay.arrays["attention_mask"] for essay in essays], 0),
+            "num_tokens": np.stack([essay.arrays["num_tokens"] for essay in essays]),
             "prompt_index": np.stack([essay.arrays["prompt_index"] for essay in essays]),
         }
 

@@ -45,7 +45,7 @@ class Part:
     human_scores: NDArray[np.float64]
     """On each prompt's scale, (N,)."""
     unit_scores: NDArray[np.float32]
-    """The same as unit scores, (N,)."""
+    """What is learned: the same as unit scores, softened on train (`training.soft_targets`), (N,)."""
     encoded: list[EncodedEssay]
 
     def __len__(self) -> int:

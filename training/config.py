@@ -11,7 +11,14 @@ from essays.encoding import NgramEncoding
 from essays.params import Section
 
 
-class LexicalConfig(Section):
+class ModelConfig(Section):
+    """What every model's section says."""
+
+    rater_share: float = Field(ge=0, le=1)
+    """How far targets move from the resolved score toward the raters' mean, where two raters are published."""
+
+
+class LexicalConfig(ModelConfig):
     """Ridge regression over hashed n-grams and surface features, solved in closed form for each prompt."""
 
     kind: Literal["lexical"]
@@ -35,7 +42,7 @@ class LexicalConfig(Section):
         return self
 
 
-class LoopConfig(Section):
+class LoopConfig(ModelConfig):
     """How a model that learns by gradients learns; the same loop for all of them."""
 
     max_epochs: int = Field(ge=1)

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from training.models.scorer import Scorer, TokenScorer
 from training.module import Learning, Legs
 from training.objective import target_scale
 from training.refit import refit_heads
+from training.soft_targets import soft_unit_scores
 from training.start import StartedModel, start_model
 from training.upper_layers import LowerLayers, UpperScorer, can_be_cut
 
@@ -61,6 +63,12 @@ def fit_fold(
     parts = {name: encode_part(part, model.encoder, prompt_ids, model.encoder_key) for name, part in sets.items()}
     train = parts["train"]
     model.scorer.target = target_scale(train.unit_scores, train.prompt_index(), len(prompt_ids))
+    train = parts["train"] = replace(
+        train,
+        unit_scores=soft_unit_scores(
+            train.unit_scores, list(sets["train"]["rater_scores"]), train.prompt_index(), config.rater_share
+        ),
+    )
     if isinstance(config, LexicalConfig):
         history = fit_lexical(model.scorer, train, parts["dev"], config)
         on_epoch(history[-1])
@@ -132,7 +140,7 @@ def without_frozen(
         return whole, model.encoder, parts
     assert isinstance(whole, EncoderScorer)
     example = as_tensors(model.encoder.collate(parts["dev"].encoded[:2]))
-    if not can_be_cut(whole, config.frozen_layers, example["input_ids"], example["attention_mask"]):
+    if not can_be_cut(whole, config.frozen_layers, example):
         say("frozen layers run in every epoch: this architecture is not layers in a row")
         return whole, model.encoder, parts
     lower = LowerLayers(whole, config.frozen_layers)

@@ -18,6 +18,8 @@ from training.batches import Part, as_tensors, batches_by_length
 
 _BATCH = 16
 _SAY_EVERY_S = 10.0
+# One number for an essay, beside its states.
+_SINGLE = ("num_tokens", "prompt_index")
 
 
 class StatesCollator:
@@ -28,7 +30,7 @@ class StatesCollator:
         raise NotImplementedError("states are kept by keep_states")
 
     def collate(self, essays: Sequence[EncodedEssay]) -> Arrays:
-        """`states` (B, T, H) float32, `attention_mask` (B, T), `prompt_index` (B,)."""
+        """`states` (B, T, H) float32, `attention_mask` (B, T), `num_tokens` and `prompt_index` (B,)."""
         rows = [essay.arrays["states"] for essay in essays]
         longest = max(map(len, rows))
         states = np.zeros((len(rows), longest, rows[0].shape[1]), dtype=np.float32)
@@ -36,8 +38,8 @@ class StatesCollator:
         for index, row in enumerate(rows):
             states[index, : len(row)] = row
             mask[index, : len(row)] = 1
-        prompts = np.stack([essay.arrays["prompt_index"] for essay in essays])
-        return {"states": states, "attention_mask": mask, "prompt_index": prompts}
+        single = {name: np.stack([essay.arrays[name] for essay in essays]) for name in _SINGLE}
+        return {"states": states, "attention_mask": mask, **single}
 
 
 def keep_states(lower: nn.Module, encoder: Encoder, parts: Mapping[str, Part], folder: Path) -> dict[str, Part]:
@@ -62,7 +64,7 @@ def keep_states(lower: nn.Module, encoder: Encoder, parts: Mapping[str, Part], f
                 EncodedEssay(
                     {
                         "states": kept[ends[place[essay_id]] : ends[place[essay_id] + 1]],
-                        "prompt_index": essay.arrays["prompt_index"],
+                        **{name: essay.arrays[name] for name in _SINGLE},
                     },
                     essay.tokens_used,
                     essay.truncated,

@@ -4,13 +4,14 @@ Both halves share their weights with the whole: what is learned here is learned 
 """
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from training.models.encoder import EncoderScorer
-from training.models.parts import masked_mean
+from training.models.parts import length_feature, masked_mean
 from training.models.scorer import Scorer
 
 # Halves and whole compute the same sums in the same order; what differs is rounding.
@@ -40,14 +41,14 @@ class UpperScorer(Scorer):
         self.backbone = with_part(with_part(whole.backbone, name, layers[num_frozen:]), "embeddings", _Given())
         self.heads, self.target = whole.heads, whole.target
 
-    def pooled(self, states: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
-        """As `EncoderScorer.pooled`, (B, 2H)."""
+    def pooled(self, states: Tensor, attention_mask: Tensor, num_tokens: Tensor, prompt_index: Tensor) -> Tensor:
+        """As `EncoderScorer.pooled`, (B, 2H + 1)."""
         read = self.backbone(inputs_embeds=states, attention_mask=attention_mask).last_hidden_state
-        return torch.cat([read[:, 0], masked_mean(read, attention_mask)], dim=-1)
+        return torch.cat([read[:, 0], masked_mean(read, attention_mask), length_feature(num_tokens)], dim=-1)
 
-    def forward(self, states: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
+    def forward(self, states: Tensor, attention_mask: Tensor, num_tokens: Tensor, prompt_index: Tensor) -> Tensor:
         """`raw_unit_score` (B,)."""
-        return self.scored(self.pooled(states, attention_mask, prompt_index), prompt_index)
+        return self.scored(self.pooled(states, attention_mask, num_tokens, prompt_index), prompt_index)
 
 
 class _Given(nn.Module):
@@ -60,15 +61,15 @@ class _Given(nn.Module):
         return states
 
 
-def can_be_cut(whole: EncoderScorer, num_frozen: int, input_ids: Tensor, attention_mask: Tensor) -> bool:
+def can_be_cut(whole: EncoderScorer, num_frozen: int, inputs: Mapping[str, Tensor]) -> bool:
     """Whether both halves in a row do what the whole does; architectures with more than layers in a row do not."""
     if not hasattr(whole.backbone, "embeddings"):
         return False
-    prompt_index = torch.zeros(len(input_ids), dtype=torch.long)
+    rest = {name: value for name, value in inputs.items() if name != "input_ids"}
     with torch.inference_mode():
-        states = LowerLayers(whole, num_frozen)(input_ids, attention_mask)
-        cut = UpperScorer(whole, num_frozen).pooled(states, attention_mask, prompt_index)
-        return bool((cut - whole.pooled(input_ids, attention_mask, prompt_index)).abs().max() < _SAME)
+        states = LowerLayers(whole, num_frozen)(inputs["input_ids"], inputs["attention_mask"])
+        cut = UpperScorer(whole, num_frozen).pooled(states, **rest)
+        return bool((cut - whole.pooled(**inputs)).abs().max() < _SAME)
 
 
 def layer_list(backbone: nn.Module) -> tuple[str, nn.ModuleList]:

@@ -43,6 +43,7 @@ def test_short_essay_is_kept_whole(tokenizer: Tokenizer) -> None:
     essay = encoder(tokenizer, 6, 4).encode("w0 w1 unknown", 3)
     assert essay.arrays["input_ids"].tolist() == [1, 4, 5, 3, 2]
     assert essay.arrays["attention_mask"].tolist() == [1] * 5
+    assert int(essay.arrays["num_tokens"]) == 5
     assert int(essay.arrays["prompt_index"]) == 3
     assert (essay.tokens_used, essay.truncated) == (5, False)
 
@@ -52,6 +53,7 @@ def test_long_essay_keeps_head_and_tail_with_special_tokens(tokenizer: Tokenizer
     ids = [tokenizer.id_to_token(number) for number in essay.arrays["input_ids"]]
     assert ids == ["[CLS]", "w0", "w1", "w2", "w28", "w29", "[SEP]"]
     assert (essay.tokens_used, essay.truncated) == (7, True)
+    assert int(essay.arrays["num_tokens"]) == 32  # of the whole essay
 
 
 def test_without_a_tail_only_the_head_is_kept(tokenizer: Tokenizer) -> None:
@@ -76,6 +78,7 @@ def test_batch_pads_to_its_longest_and_keeps_the_order(tokenizer: Tokenizer) -> 
     batch = encode.collate([encode.encode("w5", 1), encode.encode("w1 w2 w3", 0)])
     assert batch["input_ids"].tolist() == [[1, 9, 2, 0, 0], [1, 5, 6, 7, 2]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1] * 5]
+    assert batch["num_tokens"].tolist() == [3, 5]
     assert batch["prompt_index"].tolist() == [1, 0]
     assert {array.dtype for array in batch.values()} == {np.dtype(np.int64)}
 

@@ -41,7 +41,7 @@ def test_a_graph_scores_any_batch_as_its_module_does(loaded: LoadedModel, num_es
         ours = loaded.module(**{name: torch.from_numpy(array) for name, array in arrays.items()}).numpy()
     theirs = run_graph(open_graph(tmp_path / "model.onnx"), arrays)
     assert theirs.shape == (num_essays,)
-    np.testing.assert_allclose(theirs, ours, atol=1e-5)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)
 
 
 def test_scores_tell_essays_and_prompts_apart(loaded: LoadedModel, tmp_path: Path) -> None:

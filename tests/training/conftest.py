@@ -150,6 +150,7 @@ def tiny_vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def configs(tiny_backbone: Path, tiny_vectors: Path) -> dict[str, TrainConfig]:
     """A tiny config of each kind."""
     loop = {
+        "rater_share": 0.5,
         "max_epochs": 3,
         "patience": 3,
         "batch_size": 8,
@@ -163,6 +164,7 @@ def configs(tiny_backbone: Path, tiny_vectors: Path) -> dict[str, TrainConfig]:
     return {
         "lexical": LexicalConfig(
             kind="lexical",
+            rater_share=0.5,
             ngrams={"shortest": 1, "longest": 4, "num_buckets": 4096},
             rarest=2,
             feature_shares=(0.0, 0.3),

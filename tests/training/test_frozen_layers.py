@@ -42,9 +42,11 @@ def test_halves_in_a_row_are_the_whole(started, parts, num_frozen: int) -> None:
     inputs = batch(started, parts["train"])
     with torch.inference_mode():
         states = LowerLayers(started.scorer, num_frozen)(inputs["input_ids"], inputs["attention_mask"])
-        cut = UpperScorer(started.scorer, num_frozen)(states, inputs["attention_mask"], inputs["prompt_index"])
+        cut = UpperScorer(started.scorer, num_frozen)(
+            states, inputs["attention_mask"], inputs["num_tokens"], inputs["prompt_index"]
+        )
         assert cut.numpy() == pytest.approx(started.scorer(**inputs).numpy(), abs=1e-5)
-    assert can_be_cut(started.scorer, num_frozen, inputs["input_ids"], inputs["attention_mask"])
+    assert can_be_cut(started.scorer, num_frozen, inputs)
 
 
 def test_halves_share_their_weights_with_the_whole_and_leave_it_whole(started) -> None:
@@ -73,7 +75,7 @@ def test_an_architecture_that_is_more_than_layers_in_a_row_is_not_cut(started, p
 
     inputs = batch(started, parts["train"])
     started.scorer.backbone = Normed(started.scorer.backbone)
-    assert not can_be_cut(started.scorer, 1, inputs["input_ids"], inputs["attention_mask"])
+    assert not can_be_cut(started.scorer, 1, inputs)
 
 
 def test_kept_states_are_those_of_the_layers_and_computed_once(started, parts, tmp_path: Path) -> None:

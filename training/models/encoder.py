@@ -1,4 +1,4 @@
-"""A transformer encoder that reads an essay whole: CLS and mean pooling, a vector and a linear head per prompt.
+"""A transformer encoder that reads an essay whole: CLS and mean pooling, its length, a vector and a head per prompt.
 
 Any encoder of `transformers` serves as the backbone; `training.backbones` finds its weights, this module only its form.
 """
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
-from training.models.parts import PromptHeads, TargetScale, masked_mean
+from training.models.parts import PromptHeads, TargetScale, length_feature, masked_mean
 from training.models.scorer import TokenScorer
 from training.models.spec import EncoderShape
 
@@ -26,7 +26,7 @@ class EncoderScorer(TokenScorer):
             self.backbone.pooler = None
         # Zero: learning starts from the encoder as it came.
         self.prompt_vectors = nn.Parameter(torch.zeros(num_prompts, config.hidden_size))
-        self.heads = PromptHeads(num_prompts, 2 * config.hidden_size)
+        self.heads = PromptHeads(num_prompts, 2 * config.hidden_size + 1)
         self.target = TargetScale(num_prompts)
 
     def set_backbone(self, state: dict[str, Tensor]) -> None:
@@ -34,13 +34,13 @@ class EncoderScorer(TokenScorer):
         wanted = self.backbone.state_dict()
         self.backbone.load_state_dict({name: state[name] for name in wanted})
 
-    def pooled(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
-        """What the heads see: the first token's state and the mean of all, (B, 2H)."""
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor, num_tokens: Tensor, prompt_index: Tensor) -> Tensor:
+        """What the heads see: the first token's state, the mean of all, and the length, (B, 2H + 1)."""
         words = self.backbone.get_input_embeddings()(input_ids)  # (B, T, H)
         first = words[:, :1] + self.prompt_vectors[prompt_index].unsqueeze(1)  # (B, 1, H)
         words = torch.cat([first, words[:, 1:]], dim=1)
         states = self.backbone(inputs_embeds=words, attention_mask=attention_mask).last_hidden_state  # (B, T, H)
-        return torch.cat([states[:, 0], masked_mean(states, attention_mask)], dim=-1)
+        return torch.cat([states[:, 0], masked_mean(states, attention_mask), length_feature(num_tokens)], dim=-1)
 
 
 def backbone_config(written: dict[str, Any]) -> PretrainedConfig:

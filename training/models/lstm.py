@@ -7,14 +7,12 @@ it before a real word; the backward one reads each row reversed within its own l
 import torch
 from torch import Tensor, nn
 
-from training.models.parts import PromptHeads, TargetScale, masked_mean
+from training.models.parts import PromptHeads, TargetScale, length_feature, masked_mean
 from training.models.scorer import TokenScorer
 from training.models.spec import LstmShape
 
 # Further from any state than states are from each other, so that padding wins neither softmax nor maximum.
 _FAR = 1e9
-# Log of a middling essay's number of words: the heads see how far an essay is from it.
-_MIDDLING_LENGTH = 6.0
 
 
 class LstmScorer(TokenScorer):
@@ -39,7 +37,7 @@ class LstmScorer(TokenScorer):
         self.word_vectors.weight.data.copy_(table)
         self.word_vectors.weight.requires_grad_(False)
 
-    def pooled(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor, num_tokens: Tensor, prompt_index: Tensor) -> Tensor:
         """What the heads see: states weighed, averaged, at their highest; length; prompt, (B, 6H + 1 + P)."""
         words = self.dropout(self.word_vectors(input_ids))  # (B, T, E)
         backwards = _reversing_places(attention_mask)
@@ -51,9 +49,7 @@ class LstmScorer(TokenScorer):
         weighed = (states * weights).sum(dim=1)  # (B, 2H)
         highest = (states - far.unsqueeze(-1)).amax(dim=1)
         summary = self.dropout(torch.cat([weighed, masked_mean(states, attention_mask), highest], dim=-1))
-        # Attention, mean and maximum forget how much was written, and that is a good part of a holistic score.
-        length = attention_mask.sum(dim=1, keepdim=True).to(states.dtype).clamp(min=1.0).log() - _MIDDLING_LENGTH
-        return torch.cat([summary, length, self.prompt_vectors(prompt_index)], dim=-1)
+        return torch.cat([summary, length_feature(num_tokens), self.prompt_vectors(prompt_index)], dim=-1)
 
 
 def _reversing_places(attention_mask: Tensor) -> Tensor:

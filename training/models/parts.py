@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+# Log of a middling essay's number of tokens: near it the feature is 0.
+_MIDDLING_LENGTH = 6.0
+
 
 class TargetScale(nn.Module):
     """Standard scores (mean 0, deviation 1 on a prompt's train essays) to unit scores, and back.
@@ -39,6 +42,14 @@ class PromptHeads(nn.Module):
     def forward(self, pooled: Tensor, prompt_index: Tensor) -> Tensor:
         """Standard scores, (B,), from pooled states, (B, H)."""
         return (pooled * self.weight[prompt_index]).sum(dim=-1) + self.bias[prompt_index]
+
+
+def length_feature(num_tokens: Tensor) -> Tensor:
+    """How far an essay's length is from a middling one's, in logarithms, (B, 1) float32.
+
+    Means and maxima of states forget how much was written, and that is a good part of a holistic score.
+    """
+    return num_tokens.clamp(min=1).float().log().unsqueeze(-1) - _MIDDLING_LENGTH
 
 
 def masked_mean(states: Tensor, attention_mask: Tensor) -> Tensor:

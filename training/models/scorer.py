@@ -25,10 +25,10 @@ class Scorer(nn.Module):
 class TokenScorer(Scorer):
     """A scorer that reads token ids."""
 
-    def pooled(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor, num_tokens: Tensor, prompt_index: Tensor) -> Tensor:
         """What the heads see of each essay, (B, H)."""
         raise NotImplementedError
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, prompt_index: Tensor) -> Tensor:
-        """`raw_unit_score` (B,) from ids and mask (B, T) and prompt (B,)."""
-        return self.scored(self.pooled(input_ids, attention_mask, prompt_index), prompt_index)
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, num_tokens: Tensor, prompt_index: Tensor) -> Tensor:
+        """`raw_unit_score` (B,) from ids and mask (B, T), the whole essay's tokens (B,) and prompt (B,)."""
+        return self.scored(self.pooled(input_ids, attention_mask, num_tokens, prompt_index), prompt_index)
