@@ -16,6 +16,7 @@ from training.evaluate import rater_pairs
 from training.out_of_fold import read_rows
 
 DEFAULT_FOLDER = Path("reports/asap/oof")
+OWN_RAW_FOLDER = Path("out/cache/raw")
 
 
 def main() -> None:
@@ -43,9 +44,12 @@ def lines(folder: Path, corpus: CorpusName) -> list[str]:
 
 
 def read_essays(corpus: CorpusName) -> tuple[Essay, ...]:
-    """The corpus's essays, from its raw file: fetched where it is not here, never prepared for training."""
-    folder = fetch_corpus(CORPORA[corpus], RAW_FOLDER, mirror_folder(), kaggle_token())
-    return READERS[corpus](folder).essays
+    """The corpus's essays, from its raw file.
+
+    Where that is not here, it is fetched apart from `data/raw`, whose content the default pipeline depends on.
+    """
+    raw_folder = RAW_FOLDER if (RAW_FOLDER / corpus).is_dir() else OWN_RAW_FOLDER
+    return READERS[corpus](fetch_corpus(CORPORA[corpus], raw_folder, mirror_folder(), kaggle_token())).essays
 
 
 def _place(model: str) -> tuple[int, str]:
