@@ -17,12 +17,11 @@ from essays.console import run, say, wrote
 from essays.errors import StageFailed
 from essays.params import read_params
 from training.out_of_fold import OUT_OF_FOLD_FOLDER, merge_rows
-from training.tracking import TRACKING_FOLDER
+from training.tracking import TRACKING_VARIABLE, tracking_address
 
 CHECKOUTS = Path("out/crossval")
 REPORTS = Path("reports")
 DEFAULT_PROFILE = "asap-5-folds"
-TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 def main() -> None:
@@ -76,7 +75,7 @@ def stage_environment() -> dict[str, str]:
     mirror = mirror_folder() or (RAW_FOLDER if RAW_FOLDER.is_dir() else None)
     shared = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        TRACKING_VARIABLE: os.environ.get(TRACKING_VARIABLE, f"sqlite:///{TRACKING_FOLDER.resolve()}/mlflow.db"),
+        TRACKING_VARIABLE: tracking_address(),
     }
     if mirror:
         shared[MIRROR_VARIABLE] = str(mirror.resolve())

@@ -68,14 +68,14 @@ def evaluate(
     tables: dict[str, list[OutOfFold]] = {name: [] for name in results}
     for fold in folds:
         parts = fold_parts(folds_table, fold)
+        measured = {}
         for model in models:
             scores = read_fold_scores(model_folder(model, fold) / SCORES_FILE)
             require_whole_parts(f"{model}, fold {fold}", scores, parts)
-            calibration = read_calibration(calibration_file(model, fold))
-            results[model] += evaluator.fold_results(model, fold, scores, calibration)
-            tables[model] += out_of_fold(fold, seed, scores, calibration)
+            measured[model] = scores, read_calibration(calibration_file(model, fold))
         for name, scores in baseline_scores(essays, lengths, parts).items():
-            calibration = fit_calibration(scores, calibrate)
+            measured[name] = scores, fit_calibration(scores, calibrate)
+        for name, (scores, calibration) in measured.items():
             results[name] += evaluator.fold_results(name, fold, scores, calibration)
             tables[name] += out_of_fold(fold, seed, scores, calibration)
     for result in (result for of_model in results.values() for result in of_model):

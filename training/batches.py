@@ -8,7 +8,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,14 @@ class Batch(NamedTuple):
     inputs: dict[str, torch.Tensor]
     unit_scores: torch.Tensor
     """Human scores, (B,) float32."""
+
+
+class Collator(Protocol):
+    """What makes batches of encoded essays: an encoder, or what stands for it where states are kept."""
+
+    def collate(self, essays: Sequence[EncodedEssay]) -> Arrays:
+        """A batch, padded to its longest essay, in the order given."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ class Batches:
     """Batches of a part, collated as they are asked for."""
 
     part: Part
-    encoder: Encoder
+    collator: Collator
     places: Sequence[NDArray[np.int64]]
     """The essays of each batch."""
 
@@ -121,7 +129,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         for chosen in self.places:
-            arrays = self.encoder.collate([self.part.encoded[place] for place in chosen])
+            arrays = self.collator.collate([self.part.encoded[place] for place in chosen])
             yield Batch(as_tensors(arrays), torch.from_numpy(self.part.unit_scores[chosen]))
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from essays.console import say
 from essays.encoding import Encoder
 from essays.prompts import all_prompts
-from training.batches import Batches, Part, as_tensors, batches_by_length, encode_part, split_fold
+from training.batches import Batches, Collator, Part, as_tensors, batches_by_length, encode_part, split_fold
 from training.config import EncoderConfig, LexicalConfig, LoopConfig, TrainConfig
 from training.fold_scores import SCORES_FILE, FoldScores, write_fold_scores
 from training.history import HISTORY_FILE, EpochRow, write_history
@@ -129,7 +129,7 @@ def learn(
 
 def without_frozen(
     model: StartedModel, config: LoopConfig, parts: dict[str, Part], folder: Path
-) -> tuple[Scorer, Encoder, dict[str, Part]]:
+) -> tuple[Scorer, Collator, dict[str, Part]]:
     """What has to run in every epoch: the layers that learn, on kept states of those that do not.
 
     Where no layer is frozen, or the architecture cannot be cut, that is the whole model on ids.

@@ -4,20 +4,19 @@ A frozen layer knows no fold: its weights are the pretrained ones, so an essay's
 """
 
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from essays.console import human_time, say
-from essays.encoding import Arrays, EncodedEssay, Encoder
+from essays.console import Progress
+from essays.encoding import Arrays, EncodedEssay, Encoder, pad_rows
 from training.batches import Part, as_tensors, batches_by_length
 
 _BATCH = 16
-_SAY_EVERY_S = 10.0
 # One number for an essay, beside its states.
 _SINGLE = ("num_tokens", "prompt_index")
 
@@ -25,19 +24,14 @@ _SINGLE = ("num_tokens", "prompt_index")
 class StatesCollator:
     """Puts kept states into batches, as a tokenizer's encoder does with ids."""
 
-    def encode(self, text: str, prompt_index: int) -> EncodedEssay:
-        """States come from an encoder's layers, not from text."""
-        raise NotImplementedError("states are kept by keep_states")
-
     def collate(self, essays: Sequence[EncodedEssay]) -> Arrays:
         """`states` (B, T, H) float32, `attention_mask` (B, T), `num_tokens` and `prompt_index` (B,)."""
         rows = [essay.arrays["states"] for essay in essays]
         longest = max(map(len, rows))
         states = np.zeros((len(rows), longest, rows[0].shape[1]), dtype=np.float32)
-        mask = np.zeros((len(rows), longest), dtype=np.int64)
         for index, row in enumerate(rows):
             states[index, : len(row)] = row
-            mask[index, : len(row)] = 1
+        mask = pad_rows([np.ones(len(row), dtype=np.int64) for row in rows], 0)
         single = {name: np.stack([essay.arrays[name] for essay in essays]) for name in _SINGLE}
         return {"states": states, "attention_mask": mask, **single}
 
@@ -47,33 +41,20 @@ def keep_states(lower: nn.Module, encoder: Encoder, parts: Mapping[str, Part], f
     essays = {
         essay_id: essay for part in parts.values() for essay_id, essay in zip(part.essay_ids, part.encoded, strict=True)
     }
-    ordered = [essays[essay_id] for essay_id in sorted(essays)]
+    place = {essay_id: index for index, essay_id in enumerate(sorted(essays))}
+    ordered = [essays[essay_id] for essay_id in place]
     path = folder / f"{_digest(lower, ordered)}.npy"
     if not path.exists():
         _write(lower, encoder, ordered, path)
     kept = np.load(path, mmap_mode="r")
     ends = np.cumsum([0, *(essay.tokens_used for essay in ordered)])
-    place = {essay_id: index for index, essay_id in enumerate(sorted(essays))}
-    return {
-        name: Part(
-            part.essay_ids,
-            part.prompt_ids,
-            part.human_scores,
-            part.unit_scores,
-            [
-                EncodedEssay(
-                    {
-                        "states": kept[ends[place[essay_id]] : ends[place[essay_id] + 1]],
-                        **{name: essay.arrays[name] for name in _SINGLE},
-                    },
-                    essay.tokens_used,
-                    essay.truncated,
-                )
-                for essay_id, essay in zip(part.essay_ids, part.encoded, strict=True)
-            ],
-        )
-        for name, part in parts.items()
-    }
+
+    def with_states(essay_id: str) -> EncodedEssay:
+        essay, index = essays[essay_id], place[essay_id]
+        single = {name: essay.arrays[name] for name in _SINGLE}
+        return replace(essay, arrays={"states": kept[ends[index] : ends[index + 1]], **single})
+
+    return {name: replace(part, encoded=list(map(with_states, part.essay_ids))) for name, part in parts.items()}
 
 
 def _write(lower: nn.Module, encoder: Encoder, essays: Sequence[EncodedEssay], path: Path) -> None:
@@ -85,8 +66,7 @@ def _write(lower: nn.Module, encoder: Encoder, essays: Sequence[EncodedEssay], p
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     kept: np.memmap | None = None
-    started = said = time.monotonic()
-    done = 0
+    progress, done = Progress("frozen layers: tokens", int(ends[-1])), 0
     for chosen in batches_by_length(lengths, _BATCH):
         inputs = as_tensors(encoder.collate([essays[index] for index in chosen]))
         with torch.inference_mode():
@@ -97,10 +77,7 @@ def _write(lower: nn.Module, encoder: Encoder, essays: Sequence[EncodedEssay], p
         for row, index in zip(states, chosen, strict=True):
             kept[ends[index] : ends[index + 1]] = row[: lengths[index]]
         done += int(lengths[chosen].sum())
-        if time.monotonic() - said >= _SAY_EVERY_S:
-            said = time.monotonic()
-            left = (said - started) * (ends[-1] - done) / done
-            say(f"frozen layers  {done:,} of {ends[-1]:,} tokens  eta {human_time(left)}")
+        progress.update(done)
     assert kept is not None
     kept.flush()
     partial.rename(path)

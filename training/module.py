@@ -40,7 +40,7 @@ class Legs:
         lengths = self.batches.part.lengths
         order = batches_of_epoch(lengths, self.config.batch_size, self.seed, epoch)
         bounds = np.linspace(0, len(order), self.per_epoch + 1).round().astype(int)
-        return Batches(self.batches.part, self.batches.encoder, order[bounds[part] : bounds[part + 1]])
+        return Batches(self.batches.part, self.batches.collator, order[bounds[part] : bounds[part + 1]])
 
 
 class Learning(pl.LightningModule):

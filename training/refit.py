@@ -17,29 +17,26 @@ def refit_heads(scorer: Scorer, train: Batches, dev: Batches, penalties: Sequenc
     """Give each prompt's head the penalty with the least squared error on dev; none where no penalty helps."""
     if not penalties:
         return
-    states = {name: pooled_states(scorer, batches) for name, batches in (("train", train), ("dev", dev))}
-    weights, biases = scorer.heads.weight.detach().cpu().numpy(), scorer.heads.bias.detach().cpu().numpy()
-    targets, prompts = {}, {}
-    for name, batches in (("train", train), ("dev", dev)):
-        prompts[name] = batches.part.prompt_index()
-        unit_scores = torch.from_numpy(batches.part.unit_scores)
-        standard = scorer.target.cpu().standardize(unit_scores, torch.from_numpy(prompts[name])).numpy()
-        given = (states[name] * weights[prompts[name]]).sum(axis=1) + biases[prompts[name]]
-        targets[name] = standard - given
-    for prompt in range(len(weights)):
-        here = {name: prompts[name] == prompt for name in prompts}
-        if not (here["train"].any() and here["dev"].any()):
+    (states, errors), (dev_states, dev_errors) = left_to_explain(scorer, train), left_to_explain(scorer, dev)
+    prompts, dev_prompts = train.part.prompt_index(), dev.part.prompt_index()
+    for prompt in range(len(scorer.heads.weight)):
+        ours, theirs = prompts == prompt, dev_prompts == prompt
+        if not (ours.any() and theirs.any()):
             continue
-        change, shift = best_change(
-            states["train"][here["train"]],
-            targets["train"][here["train"]],
-            states["dev"][here["dev"]],
-            targets["dev"][here["dev"]],
-            penalties,
-        )
+        change, shift = best_change(states[ours], errors[ours], dev_states[theirs], dev_errors[theirs], penalties)
         with torch.no_grad():
             scorer.heads.weight[prompt] += torch.from_numpy(change).to(scorer.heads.weight)
             scorer.heads.bias[prompt] += shift
+
+
+def left_to_explain(scorer: Scorer, batches: Batches) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pooled states (N, H), and by how much the heads miss the standard scores, (N,)."""
+    device = next(scorer.parameters()).device
+    states, prompts = pooled_states(scorer, batches), torch.from_numpy(batches.part.prompt_index()).to(device)
+    with torch.inference_mode():
+        standard = scorer.target.standardize(torch.from_numpy(batches.part.unit_scores).to(device), prompts)
+        errors = standard - scorer.heads(torch.from_numpy(states).to(device), prompts)
+    return states, errors.cpu().numpy()
 
 
 def best_change(

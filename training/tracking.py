@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 TRACKING_FOLDER = Path("mlruns")
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
 STATE_TAG, MODEL_TAG, FOLD_TAG = "fairmark.state", "fairmark.model", "fairmark.fold"
 SUPERSEDED_TAG = "fairmark.superseded"
@@ -191,9 +192,14 @@ class Tracker:
         return {**digests, _COMMIT_TAG: self.state.git_commit, "fairmark.git_dirty": str(self.state.git_dirty).lower()}
 
 
+def tracking_address() -> str:
+    """Where runs are recorded: at MLFLOW_TRACKING_URI, else in `mlruns/` of this checkout."""
+    return os.environ.get(TRACKING_VARIABLE) or f"{_SQLITE}{(TRACKING_FOLDER / 'mlflow.db').resolve()}"
+
+
 def open_tracker(config: TrackingConfig, state: PipelineState) -> Tracker:
     """A tracker at MLFLOW_TRACKING_URI, or in `mlruns/` of this checkout. Call it inside `best_effort`."""
-    address = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{(TRACKING_FOLDER / 'mlflow.db').resolve()}"
+    address = tracking_address()
     if address.startswith(_SQLITE):
         Path(address.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
     client = _connect(address)

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.models.encoder import EncoderScorer
-from training.models.parts import length_feature, masked_mean
+from training.models.encoder import EncoderScorer, summary
 from training.models.scorer import Scorer
 
 # Halves and whole compute the same sums in the same order; what differs is rounding.
@@ -44,7 +43,7 @@ class UpperScorer(Scorer):
     def pooled(self, states: Tensor, attention_mask: Tensor, num_tokens: Tensor, prompt_index: Tensor) -> Tensor:
         """As `EncoderScorer.pooled`, (B, 2H + 1)."""
         read = self.backbone(inputs_embeds=states, attention_mask=attention_mask).last_hidden_state
-        return torch.cat([read[:, 0], masked_mean(read, attention_mask), length_feature(num_tokens)], dim=-1)
+        return summary(read, attention_mask, num_tokens)
 
     def forward(self, states: Tensor, attention_mask: Tensor, num_tokens: Tensor, prompt_index: Tensor) -> Tensor:
         """`raw_unit_score` (B,)."""

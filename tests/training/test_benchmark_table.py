@@ -9,6 +9,7 @@ import pytest
 from data.rows import Essay
 from essays.errors import StageFailed
 from essays.metrics import quadratic_weighted_kappa
+from essays.params import read_params
 from essays.prompts import get_prompt
 from tests.training.simulation import joined, simulated_scores
 from training.benchmark_table import benchmark_table, model_cells, trust_table
@@ -27,19 +28,7 @@ def scores():
 
 @pytest.fixture(scope="module")
 def calibration(scores):
-    config = CalibrateConfig(
-        coverage=0.9,
-        widest_change=2.0,
-        largest_stretch=5.0,
-        num_stretches=51,
-        smoothing_points=5,
-        tie_tolerance=0.01,
-        min_essays=60,
-        cautious_spread=0.93,
-        num_bands=4,
-        min_band_essays=60,
-    )
-    return fit_calibration(scores, config)
+    return fit_calibration(scores, read_params("calibrate", CalibrateConfig))
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def scorer_and_batches(corpus, configs):
 
 def test_pooled_states_come_in_the_parts_order(scorer_and_batches) -> None:
     scorer, train, _ = scorer_and_batches
-    single = Batches(train.part, train.encoder, [np.array([index]) for index in range(len(train.part))])
+    single = Batches(train.part, train.collator, [np.array([index]) for index in range(len(train.part))])
     assert pooled_states(scorer, train) == pytest.approx(pooled_states(scorer, single), abs=1e-5)
 
 

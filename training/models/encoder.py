@@ -40,7 +40,12 @@ class EncoderScorer(TokenScorer):
         first = words[:, :1] + self.prompt_vectors[prompt_index].unsqueeze(1)  # (B, 1, H)
         words = torch.cat([first, words[:, 1:]], dim=1)
         states = self.backbone(inputs_embeds=words, attention_mask=attention_mask).last_hidden_state  # (B, T, H)
-        return torch.cat([states[:, 0], masked_mean(states, attention_mask), length_feature(num_tokens)], dim=-1)
+        return summary(states, attention_mask, num_tokens)
+
+
+def summary(states: Tensor, attention_mask: Tensor, num_tokens: Tensor) -> Tensor:
+    """The first state and the mean of all, from states (B, T, H), beside the length, (B, 2H + 1)."""
+    return torch.cat([states[:, 0], masked_mean(states, attention_mask), length_feature(num_tokens)], dim=-1)
 
 
 def backbone_config(written: dict[str, Any]) -> PretrainedConfig:

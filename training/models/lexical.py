@@ -56,8 +56,6 @@ class LexicalScorer(nn.Module):
         weighted = self.ngram_weights[places].sum(dim=1)  # (B,)
         length = self.bucket_weights[ngram_ids].sum(dim=1).clamp(min=1e-6).sqrt()  # (B,)
         seen = self.standardized(features)  # (B, F)
-        slopes = self.feature_weights[prompt_index] + (seen.unsqueeze(1) @ self.product_weights[prompt_index]).squeeze(
-            1
-        )
-        from_features = (seen * slopes).sum(dim=1)
+        products = (seen.unsqueeze(1) @ self.product_weights[prompt_index]).squeeze(1)  # (B, F)
+        from_features = (seen * (self.feature_weights[prompt_index] + products)).sum(dim=1)
         return self.target(weighted / length + from_features + self.bias[prompt_index], prompt_index)
