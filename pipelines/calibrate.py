@@ -7,7 +7,7 @@ from essays.calibration import write_calibration
 from essays.params import read_params
 from training.calibrate import fit_calibration
 from training.evaluation_config import CalibrateConfig
-from training.fold_scores import SCORES_FILE, calibration_file, model_folder, read_fold_scores
+from training.fold_scores import SCORES_FILE, calibration_file, read_fold_scores, scores_folder
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     model = parser.parse_args().model
     config = read_params("calibrate", CalibrateConfig)
     for fold in read_params("folds", tuple[int, ...]):
-        calibration = fit_calibration(read_fold_scores(model_folder(model, fold) / SCORES_FILE), config)
+        calibration = fit_calibration(read_fold_scores(scores_folder(model, fold) / SCORES_FILE), config)
         write_calibration(calibration, calibration_file(model, fold))
         stretches = [f"{part.prompt_id} {part.stretch:.2f}" for part in calibration.prompts]
         console.wrote(calibration_file(model, fold), f"stretch: {', '.join(stretches)}")

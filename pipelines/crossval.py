@@ -1,7 +1,8 @@
 """`make crossval`: runs the stages under a profile in a checkout of its own, and brings the results back.
 
 Nothing here changes meanwhile: params.yaml, dvc.lock and the outputs of the default run stay. The checkout holds what
-is committed. A run that was killed goes on where it was; a run with another seed has a checkout of its own.
+is committed. A run that was killed goes on where it was; a run with another seed has a checkout of its own. What each
+model scored is kept below `reports/`, so a new clone trains only what has changed since.
 """
 
 import argparse
@@ -16,12 +17,15 @@ from data.fetch import MIRROR_VARIABLE, mirror_folder
 from essays.console import run, say, wrote
 from essays.errors import StageFailed
 from essays.params import read_params
+from training.fold_scores import CALIBRATION_FOLDER, SCORES_FOLDER
 from training.out_of_fold import OUT_OF_FOLD_FOLDER, merge_rows
 from training.tracking import TRACKING_VARIABLE, tracking_address
 
 CHECKOUTS = Path("out/crossval")
 REPORTS = Path("reports")
 DEFAULT_PROFILE = "asap-5-folds"
+RECORDED = (Path("dvc.lock"), SCORES_FOLDER, CALIBRATION_FOLDER)
+"""What of a run is small enough to keep, and enough to tell that it need not be run again."""
 
 
 def main() -> None:
@@ -43,7 +47,16 @@ def crossval(profile: str, seed: int | None, reports: Path) -> None:
     environment = stage_environment()
     _call(checkout, environment, "python", "-m", "pipelines.profile", "--name", profile, "--seed", str(own_seed))
     _call(checkout, environment, "dvc", "cache", "dir", "--local", str(Path(".dvc/cache").resolve()))
-    _call(checkout, environment, "dvc", "repro", "evaluate")
+    record = reports / f"seed-{own_seed}"
+    take_up(checkout, record)
+    # First what is in no cache (essays); then the models, whose weights may be missing where their scores are recorded.
+    _call(checkout, environment, "dvc", "repro", "split")
+    try:
+        _call(checkout, environment, "dvc", "repro", "--allow-missing", "ensemble")
+    finally:
+        for path in RECORDED:
+            bring(checkout / path, record / path.name)
+    _call(checkout, environment, "dvc", "repro", "--single-item", "evaluate")
     for path in sorted((checkout / OUT_OF_FOLD_FOLDER).glob("*.csv")):
         target = reports / "oof" / path.name
         merge_rows(path, target)
@@ -70,6 +83,16 @@ def check_out(folder: Path) -> None:
         lock.write_bytes(kept)
 
 
+def take_up(checkout: Path, record: Path) -> None:
+    """Where nothing has been trained yet, begin with what an earlier run recorded in the commit."""
+    committed = checkout / record
+    if not committed.is_dir() or (checkout / SCORES_FOLDER).exists():
+        return
+    say(f"goes on from {record}")
+    for path in RECORDED:
+        bring(committed / path.name, checkout / path)
+
+
 def stage_environment() -> dict[str, str]:
     """This environment, with places that the stages shall share with this checkout."""
     mirror = mirror_folder() or (RAW_FOLDER if RAW_FOLDER.is_dir() else None)
@@ -83,7 +106,9 @@ def stage_environment() -> dict[str, str]:
 
 
 def bring(source: Path, target: Path) -> None:
-    """Replace a file or folder of this checkout by the run's."""
+    """Put a copy of a file or folder in the place of another; nothing where there is none."""
+    if not source.exists():
+        return
     if source.is_dir():
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target)

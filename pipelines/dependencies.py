@@ -26,8 +26,8 @@ from essays.params import read_params
 PIPELINE_FILE = Path("dvc.yaml")
 
 EVERY_MODEL = {
-    "ensemble": ["out/models/{model}", "out/calibration/{model}"],
-    "evaluate": ["out/models/{model}", "out/calibration/{model}"],
+    "ensemble": ["out/scores/{model}", "out/calibration/{model}"],
+    "evaluate": ["out/scores/{model}", "out/calibration/{model}"],
     "package-ensemble": ["out/bundles/{model}", "out/calibration/{model}", "out/export/{model}"],
     "publish": ["out/bundles/{model}"],
 }

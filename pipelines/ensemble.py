@@ -9,7 +9,7 @@ from essays.params import read_params
 from training.calibrate import fit_calibration
 from training.ensemble import fit_ensemble
 from training.evaluation_config import CalibrateConfig, EnsembleConfig
-from training.fold_scores import SCORES_FILE, calibration_file, model_folder, read_fold_scores, write_fold_scores
+from training.fold_scores import SCORES_FILE, calibration_file, read_fold_scores, scores_folder, write_fold_scores
 
 
 def main() -> None:
@@ -21,9 +21,9 @@ def main() -> None:
     config, calibrate = read_params("ensemble", EnsembleConfig), read_params("calibrate", CalibrateConfig)
     members = read_params("models", tuple[str, ...])
     for fold in read_params("folds", tuple[int, ...]):
-        folder = model_folder(ENSEMBLE, fold)
+        folder = scores_folder(ENSEMBLE, fold)
         weights, mixed = fit_ensemble(
-            {member: read_fold_scores(model_folder(member, fold) / SCORES_FILE) for member in members},
+            {member: read_fold_scores(scores_folder(member, fold) / SCORES_FILE) for member in members},
             {member: read_calibration(calibration_file(member, fold)) for member in members},
             config,
         )

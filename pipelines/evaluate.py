@@ -13,7 +13,7 @@ from training.baselines import BASELINES, baseline_scores, fourth_root_lengths
 from training.calibrate import fit_calibration
 from training.evaluate import Evaluator, PromptResult, rater_pairs, require_whole_parts
 from training.evaluation_config import CalibrateConfig, EvaluateConfig, TrackingConfig
-from training.fold_scores import SCORES_FILE, calibration_file, fold_parts, model_folder, read_fold_scores
+from training.fold_scores import SCORES_FILE, calibration_file, fold_parts, read_fold_scores, scores_folder
 from training.history import HISTORY_FILE
 from training.learning_curves import LearningCurve, read_curve
 from training.out_of_fold import OUT_OF_FOLD_FOLDER, OutOfFold, out_of_fold, write_rows
@@ -40,7 +40,7 @@ def main() -> None:
     seed = read_params("seed", int)
     models, folds = read_params("models", tuple[str, ...]), read_params("folds", tuple[int, ...])
     results, tables = evaluate(config, calibrate, seed, [*models, ENSEMBLE], folds)
-    trained = [read_curve(model, fold, model_folder(model, fold) / HISTORY_FILE) for model in models for fold in folds]
+    trained = [read_curve(model, fold, scores_folder(model, fold) / HISTORY_FILE) for model in models for fold in folds]
     curves = [*trained, *(LearningCurve(ENSEMBLE, fold, ()) for fold in folds)]
     for model, rows in tables.items():
         write_rows(rows, OUT_OF_FOLD_FOLDER / f"{model}.csv")
@@ -70,7 +70,7 @@ def evaluate(
         parts = fold_parts(folds_table, fold)
         measured = {}
         for model in models:
-            scores = read_fold_scores(model_folder(model, fold) / SCORES_FILE)
+            scores = read_fold_scores(scores_folder(model, fold) / SCORES_FILE)
             require_whole_parts(f"{model}, fold {fold}", scores, parts)
             measured[model] = scores, read_calibration(calibration_file(model, fold))
         for name, scores in baseline_scores(essays, lengths, parts).items():

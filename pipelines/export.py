@@ -15,7 +15,7 @@ from export.config import ExportConfig
 from export.exported import COMPARED_FILE, PARITY_FILE, Exported, export_folder, write_exported
 from export.parity import compare, require_parity, sample_essays
 from export.to_onnx import export_graph
-from training.fold_scores import SCORES_FILE, calibration_file, model_folder, read_fold_scores
+from training.fold_scores import SCORES_FILE, calibration_file, model_folder, read_fold_scores, scores_folder
 from training.models import load_model
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     if (source / TOKENIZER_FILE).exists():
         shutil.copyfile(source / TOKENIZER_FILE, folder / TOKENIZER_FILE)
     # Essays that the model did not learn from: on those an error of the graph would show.
-    held_out = set(read_fold_scores(source / SCORES_FILE).essay_ids.tolist())
+    held_out = set(read_fold_scores(scores_folder(model, fold) / SCORES_FILE).essay_ids.tolist())
     essays = pq.read_table(ESSAYS_FILE, columns=["essay_id", "prompt_id", "text"]).to_pandas()
     sample = sample_essays(essays[essays.essay_id.isin(held_out)], loaded.spec.prompt_ids, config.num_parity_essays)
     compared = compare(loaded, folder / GRAPH_FILE, sample, config.parity_batch_size)

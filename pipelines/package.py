@@ -13,7 +13,7 @@ from export.bundles import BUNDLE_FOLDER, find_bundle
 from export.config import ExportConfig
 from export.exported import export_folder
 from export.provenance import git_commit, pipeline_digest
-from training.fold_scores import calibration_file, model_folder
+from training.fold_scores import calibration_file, scores_folder
 from training.summary import read_prompt_metrics
 
 
@@ -40,7 +40,7 @@ def _package_ensemble(facts: Facts, fold: int, models: tuple[str, ...], config: 
     members = [
         open_member(find_bundle(member), export_folder(member), calibration_file(member, fold)) for member in models
     ]
-    weights = read_weights(model_folder(ENSEMBLE, fold) / WEIGHTS_FILE)
+    weights = read_weights(scores_folder(ENSEMBLE, fold) / WEIGHTS_FILE)
     return package_ensemble(facts, weights, calibration_file(ENSEMBLE, fold), members, BUNDLE_FOLDER / ENSEMBLE, config)
 
 

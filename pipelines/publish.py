@@ -24,7 +24,7 @@ from export.promotion import find_champions, is_published, promote, review
 from serving.catalogue import LocalArtifact
 from serving.loading import load_and_warm
 from training.evaluation_config import TrackingConfig
-from training.fold_scores import model_folder
+from training.fold_scores import scores_folder
 from training.history import HISTORY_FILE
 from training.learning_curves import LearningCurve, read_curve
 from training.pipeline_state import read_state
@@ -127,7 +127,7 @@ def _curve(model: str, fold: int) -> LearningCurve:
     # The ensemble is fitted in one step; evaluation records it without a curve.
     if model == ENSEMBLE:
         return LearningCurve(model, fold, ())
-    return read_curve(model, fold, model_folder(model, fold) / HISTORY_FILE)
+    return read_curve(model, fold, scores_folder(model, fold) / HISTORY_FILE)
 
 
 def _refusal(against: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Stage `train`: one model on one fold (`--model`, `--fold`), into `out/models/MODEL/fold-K/`."""
+"""Stage `train`: one model on one fold, into `out/models/MODEL/fold-K/`, and what it scored into `out/scores/`."""
 
 import argparse
 import time
@@ -10,7 +10,7 @@ from essays.params import read_params
 from training.config import TrainConfig
 from training.evaluation_config import TrackingConfig
 from training.fit import fit_fold
-from training.fold_scores import model_folder
+from training.fold_scores import model_folder, scores_folder
 from training.learning_curves import LearningCurve
 from training.pipeline_state import read_state
 from training.tracking import best_effort, open_tracker
@@ -36,7 +36,7 @@ def train(model: str, fold: int) -> None:
     folder = model_folder(model, fold)
     say(f"train {model} on fold {fold}")
     started = time.monotonic()
-    history = fit_fold(config, essays, folds, fold, seed, folder, CHECKPOINTS)
+    history = fit_fold(config, essays, folds, fold, seed, folder, scores_folder(model, fold), CHECKPOINTS)
     best = max(row.dev_qwk for row in history)
     wrote(folder, f"dev qwk {best:.3f}, spread matched")
     duration_s = time.monotonic() - started

@@ -48,11 +48,12 @@ def fit_fold(
     folds: pa.Table,
     fold: int,
     seed: int,
-    out_folder: Path,
+    model_folder: Path,
+    scores_folder: Path,
     checkpoints: Path,
     on_epoch: OnEpoch = lambda row: None,
 ) -> list[EpochRow]:
-    """Train on the fold's train part, choose on dev, score dev and test, write `out_folder`; the learning curve.
+    """Train on the fold's train part, choose on dev, score dev and test, write both folders; the learning curve.
 
     A run that was killed goes on from `checkpoints`, in the folder named by the digest of all that decides its outcome;
     a finished run leaves nothing there.
@@ -76,10 +77,10 @@ def fit_fold(
         resume = checkpoints / run_digest(config, essays, folds, fold, seed)
         history = learn(model, config, parts, seed, resume, on_epoch)
         shutil.rmtree(resume)
-    out_folder.mkdir(parents=True, exist_ok=True)
-    write_fold_scores(score_parts(model, parts), out_folder / SCORES_FILE)
-    save_model(model.scorer, model.spec, out_folder, model.tokenizer)
-    write_history(history, out_folder / HISTORY_FILE)
+    scores_folder.mkdir(parents=True, exist_ok=True)
+    write_fold_scores(score_parts(model, parts), scores_folder / SCORES_FILE)
+    save_model(model.scorer, model.spec, model_folder, model.tokenizer)
+    write_history(history, scores_folder / HISTORY_FILE)
     return history
 
 

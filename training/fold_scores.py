@@ -14,6 +14,7 @@ from data.tables import write_table
 from essays.errors import StageFailed
 
 MODELS_FOLDER = Path("out/models")
+SCORES_FOLDER = Path("out/scores")
 CALIBRATION_FOLDER = Path("out/calibration")
 SCORES_FILE = "scores.parquet"
 
@@ -64,8 +65,13 @@ class FoldScores:
 
 
 def model_folder(model: str, fold: int) -> Path:
-    """Where a model's fold keeps its weights, history and scores."""
+    """Where a model's fold keeps what computes: weights, spec, tokenizer."""
     return MODELS_FOLDER / model / f"fold-{fold}"
+
+
+def scores_folder(model: str, fold: int) -> Path:
+    """Where a model's fold keeps what is measured from: scores and history. Small, and without text."""
+    return SCORES_FOLDER / model / f"fold-{fold}"
 
 
 def calibration_file(model: str, fold: int) -> Path:

@@ -179,7 +179,7 @@ def test_publication_is_registered_in_mlflow_with_the_champion_alias(project: Pr
     for name in ("essays.parquet", "folds.parquet"):
         (data / name).write_bytes(b"only its digest is read")
     for model in ("lexical", "lstm"):
-        history = project.folder / f"out/models/{model}/fold-0/history.json"
+        history = project.folder / f"out/scores/{model}/fold-0/history.json"
         history.parent.mkdir(parents=True)
         history.write_text(json.dumps([{"epoch": 1, "loss": 0.1, "dev_qwk": 0.6, "learning_rate": 0.01}]))
     project.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{project.folder / 'mlflow.db'}"

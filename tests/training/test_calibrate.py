@@ -210,7 +210,7 @@ def test_stage_writes_a_calibration_for_every_fold_and_the_same_bytes_again(tmp_
     (tmp_path / "params.yaml").write_text(params, encoding="utf-8")
     scores = joined(simulated_scores(), simulated_scores("asap-3", seed=1))
     for fold in (0, 2):
-        write_fold_scores(scores, tmp_path / f"out/models/lexical/fold-{fold}" / SCORES_FILE)
+        write_fold_scores(scores, tmp_path / f"out/scores/lexical/fold-{fold}" / SCORES_FILE)
     monkeypatch.setattr(sys, "argv", ["calibrate", "--model", "lexical"])
     stage.main()
     written = [tmp_path / f"out/calibration/lexical/fold-{fold}.json" for fold in (0, 2)]

@@ -18,7 +18,7 @@ from tests.training.simulation import ELLIPSE, joined, simulated_scores
 from training.calibrate import fit_calibration
 from training.ensemble import fit_ensemble, fit_weights
 from training.evaluation_config import CalibrateConfig, EnsembleConfig
-from training.fold_scores import SCORES_FILE, calibration_file, model_folder, read_fold_scores, write_fold_scores
+from training.fold_scores import SCORES_FILE, calibration_file, read_fold_scores, scores_folder, write_fold_scores
 
 CALIBRATE = read_params("calibrate", CalibrateConfig)
 CONFIG = read_params("ensemble", EnsembleConfig)
@@ -137,11 +137,11 @@ def test_stage_writes_weights_scores_and_calibration_and_the_same_bytes_again(tm
     )
     for index, model in enumerate(["lexical", "minilm"]):
         scores = joined(simulated_scores(model=index), simulated_scores("asap-3", model=index, seed=1))
-        write_fold_scores(scores, model_folder(model, 1) / SCORES_FILE)
+        write_fold_scores(scores, scores_folder(model, 1) / SCORES_FILE)
         write_calibration(fit_calibration(scores, CALIBRATE), calibration_file(model, 1))
     monkeypatch.setattr(sys, "argv", ["ensemble"])
     stage.main()
-    folder = model_folder("ensemble", 1)
+    folder = scores_folder("ensemble", 1)
     written = [folder / WEIGHTS_FILE, folder / SCORES_FILE, calibration_file("ensemble", 1)]
     first = [path.read_bytes() for path in written]
     stage.main()

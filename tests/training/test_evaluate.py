@@ -24,7 +24,7 @@ from training.calibrate import fit_calibration
 from training.ensemble import fit_ensemble
 from training.evaluate import Evaluator, human_agreement, rater_pairs, require_whole_parts
 from training.evaluation_config import CalibrateConfig, EnsembleConfig, EvaluateConfig
-from training.fold_scores import SCORES_FILE, calibration_file, fold_parts, model_folder, write_fold_scores
+from training.fold_scores import SCORES_FILE, calibration_file, fold_parts, scores_folder, write_fold_scores
 from training.learning_curves import read_curve
 from training.report import evaluation_page, table
 from training.summary import metrics_tree, read_prompt_metrics, summarise, write_metrics
@@ -299,12 +299,12 @@ def write_checkout(folder, models=("lexical", "minilm")):
         members[model] = replace(base, raw_unit_scores=0.8 * base.raw_unit_scores + noise)
         calibrations[model] = fit_calibration(members[model], CALIBRATE)
         rows = [{"epoch": e, "loss": 1 / e, "dev_qwk": 0.1 * e, "learning_rate": 0.001, "extra": 1} for e in (1, 2)]
-        model_folder(model, 0).mkdir(parents=True)
-        (model_folder(model, 0) / "history.json").write_text(json.dumps(rows), encoding="utf-8")
+        scores_folder(model, 0).mkdir(parents=True)
+        (scores_folder(model, 0) / "history.json").write_text(json.dumps(rows), encoding="utf-8")
     _, members["ensemble"] = fit_ensemble(members, calibrations, ensemble)
     calibrations["ensemble"] = fit_calibration(members["ensemble"], CALIBRATE)
     for model in members:
-        write_fold_scores(members[model], model_folder(model, 0) / SCORES_FILE)
+        write_fold_scores(members[model], scores_folder(model, 0) / SCORES_FILE)
         write_calibration(calibrations[model], calibration_file(model, 0))
 
 

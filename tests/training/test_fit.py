@@ -39,14 +39,14 @@ fit_fold(
     EncoderConfig.model_validate_json(config),
     read_dataset(folder / "essays.parquet", ESSAYS_SCHEMA, folder / "cache"),
     read_table(folder / "folds.parquet", FOLDS_SCHEMA),
-    0, 7, out, checkpoints,
+    0, 7, out, out, checkpoints,
     lambda row: os.kill(os.getpid(), signal.SIGKILL) if row.epoch == 2 else None,
 )
 """
 
 
 def fit(config: TrainConfig, corpus, out: Path, seed: int = 7) -> list[EpochRow]:
-    return fit_fold(config, corpus.essays, corpus.folds, 0, seed, out, out.parent / "checkpoints")
+    return fit_fold(config, corpus.essays, corpus.folds, 0, seed, out, out, out.parent / "checkpoints")
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -119,7 +119,7 @@ def test_killed_run_ends_as_the_unbroken_one(configs, corpus, tmp_path: Path, ca
     assert child.returncode == -signal.SIGKILL, child.stderr
     assert not broken.exists()
 
-    resumed = fit_fold(config, corpus.essays, corpus.folds, 0, 7, broken, checkpoints)
+    resumed = fit_fold(config, corpus.essays, corpus.folds, 0, 7, broken, broken, checkpoints)
     said = capsys.readouterr().err
     assert "goes on from" in said
     assert "epoch 1/3" not in said
@@ -170,4 +170,13 @@ def test_frozen_layers_stay_as_they_came(configs, corpus, tmp_path: Path, tiny_b
 
 def test_fold_that_is_not_there_is_named(configs, corpus, tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match=r"no fold 4; it has 0"):
-        fit_fold(configs["lexical"], corpus.essays, corpus.folds, 4, 7, tmp_path / "out", tmp_path / "checkpoints")
+        fit_fold(
+            configs["lexical"],
+            corpus.essays,
+            corpus.folds,
+            4,
+            7,
+            tmp_path / "out",
+            tmp_path / "out",
+            tmp_path / "checkpoints",
+        )

@@ -108,7 +108,7 @@ def test_a_run_with_frozen_layers_ends_in_a_whole_model_whose_lower_layers_are_a
 ) -> None:
     config = configs["encoder"].model_copy(update={"frozen_layers": 1})
     out = tmp_path / "fold-0"
-    history = fit_fold(config, corpus.essays, corpus.folds, 0, 7, out, tmp_path / "checkpoints")
+    history = fit_fold(config, corpus.essays, corpus.folds, 0, 7, out, out, tmp_path / "checkpoints")
     model, scores = load_model(out), read_fold_scores(out / "scores.parquet")
     fresh = start_model(config, PROMPTS, [], seed=7).scorer.state_dict()
     learned = model.module.state_dict()
