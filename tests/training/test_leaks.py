@@ -1,0 +1,115 @@
+"""Nothing that a fold learns or chooses comes from its test essays: other test essays, and all of it is the same."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from datasets import Dataset
+
+from data.rows import Essay
+from data.tables import ESSAYS_SCHEMA, essays_table, read_dataset, write_table
+from essays.params import read_params
+from tests.training.conftest import PROMPTS, RICH, Corpus
+from training import fit as fitting
+from training.batches import split_fold
+from training.calibrate import fit_calibration
+from training.config import TrainConfig
+from training.ensemble import fit_ensemble
+from training.evaluation_config import CalibrateConfig, EnsembleConfig
+from training.fit import fit_fold
+from training.fold_scores import FoldScores, fold_parts, read_fold_scores
+
+STRANGE = ["zyzzyva", "quokka", "gnomon", "syzygy"]
+"""Words that no essay of the corpus has; each occurs often enough to enter a vocabulary."""
+
+
+@pytest.fixture(scope="module")
+def other_test_essays(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The corpus with other texts, lengths, scores and raters in its test part, and the same everywhere else."""
+    parts, random_ = fold_parts(corpus.folds, 0), random.Random(3)
+    essays = [
+        changed(row, random_) if parts[row["essay_id"]] == "test" else as_essay(row) for row in corpus.essays.to_list()
+    ]
+    folder = tmp_path_factory.mktemp("other")
+    write_table(essays_table(essays), folder / "essays.parquet")
+    return read_dataset(folder / "essays.parquet", ESSAYS_SCHEMA, folder / "cache")
+
+
+def as_essay(row: dict) -> Essay:
+    return Essay(row["essay_id"], row["corpus"], row["prompt_id"], row["text"], row["score"], assignment="any")
+
+
+def changed(row: dict, random_: random.Random) -> Essay:
+    low, high, _ = PROMPTS[row["prompt_id"]]
+    text = " ".join(random_.choices(STRANGE + RICH, k=60))
+    score = low if row["score"] > (low + high) / 2 else high
+    return Essay(
+        row["essay_id"], row["corpus"], row["prompt_id"], text, score, rater_scores=(low, high), assignment="any"
+    )
+
+
+def configs_of_all_kinds(configs: dict[str, TrainConfig]) -> dict[str, TrainConfig]:
+    return {**configs, "frozen": configs["encoder"].model_copy(update={"frozen_layers": 1})}
+
+
+def fit_on(essays: Dataset, config: TrainConfig, folds: pa.Table, folder: Path) -> FoldScores:
+    fit_fold(config, essays, folds, 0, 7, folder / "model", folder / "scores", folder / "checkpoints")
+    return read_fold_scores(folder / "scores" / "scores.parquet")
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """All that learning and its choices left: weights, spec, vocabulary, and the epochs that dev chose among."""
+    files = [*(folder / "model").iterdir(), folder / "scores" / "history.json"]
+    return {path.name: path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("kind", ["lexical", "lstm", "encoder", "frozen"])
+def test_models_calibrations_and_weights_do_not_depend_on_test_essays(
+    kind: str, configs, corpus: Corpus, other_test_essays: Dataset, tmp_path: Path
+) -> None:
+    config = configs_of_all_kinds(configs)[kind]
+    scores = fit_on(corpus.essays, config, corpus.folds, tmp_path / "as-it-is")
+    others = fit_on(other_test_essays, config, corpus.folds, tmp_path / "changed")
+    on_test = scores.parts == "test"
+    assert not np.array_equal(scores.raw_unit_scores[on_test], others.raw_unit_scores[on_test])
+
+    assert written(tmp_path / "as-it-is") == written(tmp_path / "changed")
+    assert np.array_equal(scores.raw_unit_scores[~on_test], others.raw_unit_scores[~on_test])
+    calibrate, ensemble = read_params("calibrate", CalibrateConfig), read_params("ensemble", EnsembleConfig)
+    calibrations = [fit_calibration(found, calibrate) for found in (scores, others)]
+    assert calibrations[0] == calibrations[1]
+    weights = []
+    for found, calibration in zip((scores, others), calibrations, strict=True):
+        members = {"first": found, "second": another_member(found)}
+        both = {"first": calibration, "second": fit_calibration(members["second"], calibrate)}
+        weights.append(fit_ensemble(members, both, ensemble)[0])
+    assert weights[0] == weights[1]
+
+
+def another_member(scores: FoldScores) -> FoldScores:
+    """A member of the same essays that errs otherwise."""
+    raw = scores.raw_unit_scores + 0.1 * np.sin(np.arange(len(scores)))
+    return FoldScores(scores.essay_ids, scores.prompt_ids, scores.parts, scores.human_scores, raw)
+
+
+@pytest.mark.parametrize("kind", ["lexical", "lstm", "encoder"])
+def test_a_leak_would_be_noticed(
+    kind: str, configs, corpus: Corpus, other_test_essays: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check above, on training that sees the test part among its train essays."""
+
+    def leaking(essays: Dataset, folds: pa.Table, fold: int) -> dict[str, Dataset]:
+        sets = split_fold(essays, folds, fold)
+        seen = set(sets["train"]["essay_id"]) | set(sets["test"]["essay_id"])
+        chosen = [place for place, essay_id in enumerate(essays["essay_id"]) if essay_id in seen]
+        return {**sets, "train": essays.select(chosen)}
+
+    monkeypatch.setattr(fitting, "split_fold", leaking)
+    for name, essays in (("as-it-is", corpus.essays), ("changed", other_test_essays)):
+        fit_on(essays, configs[kind], corpus.folds, tmp_path / name)
+    first, second = written(tmp_path / "as-it-is"), written(tmp_path / "changed")
+    differing = {name for name in first if first[name] != second[name]}
+    assert "model.safetensors" in differing
+    assert ("tokenizer.json" in differing) == (kind == "lstm")
