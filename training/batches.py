@@ -70,7 +70,10 @@ class Part:
 
 
 def split_fold(essays: Dataset, folds: pa.Table, fold: int) -> dict[str, Dataset]:
-    """The train, dev and test essays of a fold. Raises StageFailed when a part is empty or an essay has no part."""
+    """The train, dev and test essays of a fold; none to test where its model is for serving, not for measuring.
+
+    Raises StageFailed when there is nothing to train or to choose on, or an essay has no part.
+    """
     rows = folds.to_pylist()
     part_of = {row["essay_id"]: row["part"] for row in rows if row["fold"] == fold}
     if not part_of:
@@ -82,7 +85,7 @@ def split_fold(essays: Dataset, folds: pa.Table, fold: int) -> dict[str, Dataset
     parts: dict[str, Dataset] = {
         name: essays.select([i for i, essay_id in enumerate(essay_ids) if part_of[essay_id] == name]) for name in PARTS
     }
-    if empty := [name for name, part in parts.items() if not len(part)]:
+    if empty := [name for name in ("train", "dev") if not len(parts[name])]:
         raise StageFailed(f"fold {fold} has no {' and no '.join(empty)} essays; run the split stage again")
     return parts
 

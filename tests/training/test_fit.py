@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from data.tables import FOLDS_SCHEMA
 from essays.errors import StageFailed
 from essays.metrics import quadratic_weighted_kappa
 from essays.prompts import get_prompt
@@ -180,3 +181,13 @@ def test_fold_that_is_not_there_is_named(configs, corpus, tmp_path: Path) -> Non
             tmp_path / "out",
             tmp_path / "checkpoints",
         )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fold_with_nothing_to_test_trains_a_model_to_serve(kind: str, configs, corpus, tmp_path: Path) -> None:
+    parts = ["train" if part == "test" else part for part in corpus.folds["part"].to_pylist()]
+    folds = corpus.folds.set_column(corpus.folds.schema.get_field_index("part"), FOLDS_SCHEMA.field("part"), [parts])
+    fit_fold(configs[kind], corpus.essays, folds, 0, 7, tmp_path, tmp_path, tmp_path / "checkpoints")
+    scores = read_fold_scores(tmp_path / "scores.parquet")
+    assert set(scores.parts.tolist()) == {"dev"}
+    assert len(scores) == parts.count("dev")
