@@ -6,19 +6,26 @@ from pathlib import Path
 from data.asap import NUM_PUBLISHED_FOLDS, read_published_folds
 from data.duplicates import duplicate_groups, near_duplicates
 from data.folds import FoldRow, SplitConfig, check_folds, make_folds, published_folds, torn_pairs
+from data.refit import refit_rows
 from data.rows import Essay
 from essays.console import say
 from essays.errors import BadParams
 
 
-def split_corpora(essays: Sequence[Essay], raw_folder: Path, config: SplitConfig) -> list[FoldRow]:
-    """A row for each essay and fold, checked, corpus by corpus. Says what it did, and which duplicates are torn."""
+def split_corpora(
+    essays: Sequence[Essay], raw_folder: Path, config: SplitConfig, with_refit: bool = False
+) -> list[FoldRow]:
+    """A row for each essay and fold, checked, corpus by corpus; with one fold more where a model is to be served.
+
+    Says what it did, and which duplicates are torn.
+    """
     names = list(dict.fromkeys(essay.corpus for essay in essays))
     if "asap-aes" in names and config.num_folds != NUM_PUBLISHED_FOLDS:
         raise BadParams(
             f"params.yaml: split.num_folds is {config.num_folds}, but asap-aes comes with {NUM_PUBLISHED_FOLDS} folds"
         )
-    return [row for name in names for row in _split_corpus(name, essays, raw_folder / name, config)]
+    rows = [row for name in names for row in _split_corpus(name, essays, raw_folder / name, config)]
+    return [*rows, *refit_rows(rows, config)] if with_refit else rows
 
 
 def _split_corpus(name: str, essays: Sequence[Essay], folder: Path, config: SplitConfig) -> list[FoldRow]:

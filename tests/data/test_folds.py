@@ -7,6 +7,7 @@ import pytest
 
 from data.asap import read_published_folds
 from data.folds import FoldRow, SplitConfig, check_folds, make_folds, published_folds, torn_pairs
+from data.refit import is_refit
 from data.rows import CorpusRows, Essay
 from data.split import split_corpora
 from essays.errors import BadCorpus, BadParams
@@ -161,3 +162,17 @@ def test_asap_with_another_number_of_folds_is_refused(tmp_path: Path):
     essay = Essay("asap-1", "asap-aes", "asap-1", "Ours.", 5.0, "asap-1")
     with pytest.raises(BadParams, match=r"split\.num_folds is 4, but asap-aes comes with 5 folds"):
         split_corpora([essay], tmp_path, SplitConfig(num_folds=4, seed=7))
+
+
+def test_the_fold_for_serving_trains_on_all_but_the_first_dev_part_and_tests_nothing(tmp_path: Path):
+    essays = _essays(100)
+    measured = split_corpora(essays, tmp_path, CONFIG)
+    rows = split_corpora(essays, tmp_path, CONFIG, with_refit=True)
+    assert rows[: len(measured)] == measured
+    refit = rows[len(measured) :]
+    assert [row.essay_id for row in refit] == [essay.essay_id for essay in essays]
+    assert {row.fold for row in refit} == {5}
+    dev_of = [{row.essay_id for row in rows if (row.fold, row.part) == (fold, "dev")} for fold in range(6)]
+    assert dev_of[5] == dev_of[0]
+    assert Counter(row.part for row in refit) == {"train": 80, "dev": 20}
+    assert [fold for fold in range(7) if is_refit(fold, CONFIG)] == [5]

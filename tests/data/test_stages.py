@@ -13,7 +13,7 @@ from data.tables import AUDIT_SCHEMA, ESSAYS_SCHEMA, FOLDS_SCHEMA, read_table
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-PARAMS = "corpora: [ellipse]\nsplit:\n  num_folds: 5\n  seed: 7\n"
+PARAMS = "corpora: [ellipse]\nfolds: [0]\nsplit:\n  num_folds: 5\n  seed: 7\n"
 
 
 def _run(stage: str, folder: Path, *options: str, mirror: Path | None = None) -> subprocess.CompletedProcess[str]:
