@@ -76,10 +76,15 @@ class PromptResult:
     interval_width: float
     """Mean distance between an interval's ends, on the prompt's scale."""
     bands: tuple[BandResult, ...]
+    essay_ids: NDArray[np.str_]
+    """(N,), as all below."""
     human_scores: NDArray[np.float64]
     predicted: NDArray[np.float64]
     """Calibrated scores on the prompt's scale, not rounded."""
     grades: NDArray[np.float64]
+    lows: NDArray[np.float64]
+    """Lower ends of the answered intervals."""
+    highs: NDArray[np.float64]
 
     @property
     def num_essays(self) -> int:
@@ -132,9 +137,12 @@ class Evaluator:
             promised_coverage=calibration.coverage,
             interval_width=float((graded.highs - graded.lows).mean()),
             bands=band_results(prompt, calibration, graded, covered),
+            essay_ids=test.essay_ids,
             human_scores=human,
             predicted=score_range.from_unit(graded.unit_scores),
             grades=graded.scores,
+            lows=graded.lows,
+            highs=graded.highs,
         )
 
     def _draws(self, fold: int, prompt: Prompt, grades: NDArray, human: NDArray) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from training.bands import pooled_bands
 from training.bars import missed_measures
 from training.baselines import BASELINES
 from training.summary import CorpusSummary, PromptSummary
@@ -12,7 +13,8 @@ Row = Sequence[str]
 
 _INTRODUCTION = """\
 Written by `python -m pipelines.evaluate`. Each number is measured on test essays that neither training nor any choice
-has seen, a mean where there are several folds (here: {folds}); brackets hold {coverage:.0%} bootstrap intervals.
+has seen, a mean where there are several folds (here: {folds}), or a share of all their essays; brackets hold
+{coverage:.0%} bootstrap intervals.
 `two raters` is how well rater 1 and rater 2 agree on the same test essays, where their scores are published.
 `length-only` sees nothing but the number of words, and `mean-grade` nothing at all. `dev mean` is no result:
 calibration chose on those essays.
@@ -86,7 +88,8 @@ def _by_prompt(summaries: Sequence[CorpusSummary]) -> list[PromptSummary]:
 
 def _agreement_row(prompt: PromptSummary, coverage: float) -> Row:
     missed = set() if prompt.model in BASELINES else missed_measures(prompt)
-    texts = {measure: number(prompt.mean(measure)) for measure in ("exact", "adjacent", "smd", "sd_ratio", "coverage")}
+    texts = {measure: number(prompt.mean(measure)) for measure in ("smd", "sd_ratio")}
+    texts |= {measure: number(prompt.share(measure)) for measure in ("exact", "adjacent", "coverage")}
     texts["qwk"] = _with_interval(prompt.mean("qwk"), prompt.qwk_interval(coverage))
     bold = {measure: f"**{text}**" if measure in missed else text for measure, text in texts.items()}
     shown = [bold[measure] for measure in ("qwk", "exact", "adjacent", "smd", "sd_ratio", "coverage")]
@@ -95,20 +98,9 @@ def _agreement_row(prompt: PromptSummary, coverage: float) -> Row:
 
 
 def _band_rows(prompt: PromptSummary) -> Iterable[Row]:
-    """Bands of the same ends are taken together over folds; what a fold merged differently is a row of its own."""
-    ends = sorted({(band.from_score, band.to_score) for result in prompt.results for band in result.bands})
-    for from_score, to_score in ends:
-        bands = [band for result in prompt.results for band in result.bands if band.num_essays]
-        bands = [band for band in bands if (band.from_score, band.to_score) == (from_score, to_score)]
-        num_essays = sum(band.num_essays for band in bands)
-        covered = number(_weighted_mean([(band.coverage, band.num_essays) for band in bands]))
-        width = number(_weighted_mean([(band.mean_width, band.num_essays) for band in bands]), places=2)
-        yield [prompt.prompt_id, prompt.model, f"{from_score:.3g} to {to_score:.3g}", str(num_essays), covered, width]
-
-
-def _weighted_mean(values: Sequence[tuple[float, int]]) -> float:
-    total = sum(weight for _, weight in values)
-    return sum(value * weight for value, weight in values) / total if total else float("nan")
+    for band in pooled_bands(prompt):
+        ends, width = f"{band.from_score:.3g} to {band.to_score:.3g}", number(band.mean_width, places=2)
+        yield [prompt.prompt_id, prompt.model, ends, str(band.num_essays), number(band.coverage), width]
 
 
 def _with_interval(value: float, interval: tuple[float, float]) -> str:

@@ -63,6 +63,11 @@ class PromptSummary:
         """The mean over folds of a measure named in `MEASURES`; nan where any fold lacks it."""
         return float(np.mean([getattr(result, MEASURES[measure]) for result in self.results]))
 
+    def share(self, measure: str) -> float:
+        """A share (`exact`, `adjacent`, `coverage`) of the test essays of all folds together."""
+        hits = sum(getattr(result, MEASURES[measure]) * result.num_essays for result in self.results)
+        return float(hits / self.num_essays)
+
     def qwk_interval(self, coverage: float) -> tuple[float, float]:
         """Bootstrap interval of the mean QWK."""
         return percentile_interval(np.mean([result.qwk_draws for result in self.results], axis=0), coverage)
@@ -109,7 +114,7 @@ def metrics_tree(summaries: Sequence[CorpusSummary], coverage: float) -> dict[st
     for summary in summaries:
         of_model = tree.setdefault(summary.model, {"corpora": {}, "prompts": {}})
         low, high = summary.qwk_interval(coverage)
-        of_model["corpora"][summary.corpus] = _rounded(
+        of_model["corpora"][summary.corpus] = rounded(
             {
                 "mean_qwk": summary.mean("qwk"),
                 "mean_qwk_low": low,
@@ -143,6 +148,16 @@ def read_prompt_metrics(model: str, fold: int, path: Path = METRICS_FILE) -> tup
         raise StageFailed(f"{path}: nothing on {model}, fold {fold}: no {error}; run `dvc repro evaluate`") from error
 
 
+def rounded(numbers: Mapping[str, int | float]) -> dict[str, int | float]:
+    """To four places, without what is not a number: JSON has no nan, and a missing key says as much."""
+    return {
+        # + 0.0 makes 0 of a number that was rounded to -0.
+        name: number if isinstance(number, int) else round(number, 4) + 0.0
+        for name, number in numbers.items()
+        if not math.isnan(number)
+    }
+
+
 def _manifest_metrics(prompt_id: str, numbers: Mapping[str, Any]) -> PromptMetrics:
     return PromptMetrics(
         prompt_id=prompt_id,
@@ -161,7 +176,7 @@ def _prompt_tree(prompt: PromptSummary, coverage: float) -> dict[str, Any]:
     low, high = prompt.qwk_interval(coverage)
     measures = {measure: prompt.mean(measure) for measure in MEASURES}
     numbers = {"num_essays": prompt.num_essays, **measures, "qwk_low": low, "qwk_high": high}
-    return {**_rounded(numbers), "folds": {str(result.fold): _fold_tree(result) for result in prompt.results}}
+    return {**rounded(numbers), "folds": {str(result.fold): _fold_tree(result) for result in prompt.results}}
 
 
 def _fold_tree(result: PromptResult) -> dict[str, Any]:
@@ -174,14 +189,4 @@ def _fold_tree(result: PromptResult) -> dict[str, Any]:
         "dev_qwk": result.dev_qwk,
         "human_qwk": result.human_qwk,
     }
-    return _rounded(numbers)
-
-
-def _rounded(numbers: Mapping[str, int | float]) -> dict[str, int | float]:
-    """To four places, without what is not a number: JSON has no nan, and a missing key says as much."""
-    return {
-        # + 0.0 makes 0 of a number that was rounded to -0.
-        name: number if isinstance(number, int) else round(number, 4) + 0.0
-        for name, number in numbers.items()
-        if not math.isnan(number)
-    }
+    return rounded(numbers)
