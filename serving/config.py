@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from essays.settings import Settings, SettingsSection
+from serving.runtimes.choice import Runtimes, RuntimeSetting
 
 
 class ServiceSettings(SettingsSection):
@@ -20,6 +21,8 @@ class ServiceSettings(SettingsSection):
     """Where verified models are kept between starts; several instances may share it."""
     lanes: int | None = Field(default=None, ge=1, le=256)
     """Essays scored at the same moment; none means one per usable core."""
+    runtime: RuntimeSetting = "auto"
+    """What runs the graphs: the best that this machine has, or `onnxruntime`, `openvino`, `cuda`, `tensorrt`."""
     timeout_s: float = Field(default=20.0, gt=0, le=60)
     """The longest that one essay may wait and take, in seconds."""
     batch_timeout_s: float = Field(default=60.0, gt=0, le=120)
@@ -35,6 +38,10 @@ class ServiceSettings(SettingsSection):
     def num_lanes(self) -> int:
         """Lanes, decided."""
         return self.lanes or len(os.sched_getaffinity(0))
+
+    def make_runtimes(self) -> Runtimes:
+        """As set, keeping compiled graphs beside the models. Raises BadParams for a runtime that is not there."""
+        return Runtimes(self.runtime, self.artifact_folder / "compiled")
 
 
 class ServingSettings(Settings):

@@ -46,7 +46,7 @@ class Desk:
             self._states[state.name] = state
             report(state)
 
-        warm = load_and_warm(artifacts, self.settings.num_lanes, note)
+        warm = load_and_warm(artifacts, self.settings.num_lanes, note, self.settings.make_runtimes())
         self._scorer = self._make_scorer(warm)
 
     def close(self) -> None:

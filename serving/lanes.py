@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from serving.errors import DeadlinePassed, Overloaded
-from serving.sessions import Session
+from serving.runtimes import Session
 
 Result = TypeVar("Result")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from essays.errors import FairmarkError, InvalidManifest
 from serving.catalogue import Catalogue, LocalArtifact, ServedModel, read_model
 from serving.lanes import Lane
+from serving.runtimes import Runtimes, Session
 from serving.schemas import ModelState
-from serving.sessions import Session, open_session
 from serving.warmup import warm_up
 
 Report = Callable[[ModelState], None]
@@ -23,14 +23,17 @@ class WarmModels:
     lanes: tuple[Lane, ...]
 
 
-def load_and_warm(artifacts: Sequence[LocalArtifact], num_lanes: int, report: Report) -> WarmModels:
+def load_and_warm(
+    artifacts: Sequence[LocalArtifact], num_lanes: int, report: Report, runtimes: Runtimes | None = None
+) -> WarmModels:
     """Read, load and warm every model. Raises an ArtifactError, after reporting the model that failed."""
+    runtimes = runtimes or Runtimes()
     catalogue = Catalogue([_read(artifact, report) for artifact in artifacts])
     sessions: list[dict[str, Session]] = [{} for _ in range(num_lanes)]
     lanes = tuple(Lane(number, own) for number, own in enumerate(sessions))
     for model in catalogue.models.values():
         with _reporting(model.name, report):
-            _load_and_warm_one(catalogue, model, lanes, sessions, report)
+            _load_and_warm_one(catalogue, model, lanes, sessions, runtimes, report)
     return WarmModels(catalogue, lanes)
 
 
@@ -59,13 +62,15 @@ def _load_and_warm_one(
     model: ServedModel,
     lanes: Sequence[Lane],
     sessions: Sequence[dict[str, Session]],
+    runtimes: Runtimes,
     report: Report,
 ) -> None:
     report(ModelState(name=model.name, state="loading"))
     require_members({name: each.artifact.version for name, each in catalogue.models.items()}, model)
     if model.manifest.graphs:
-        for own in sessions:
-            own[model.name] = open_session(model.manifest.graphs[0], model.artifact.folder)
+        opened = runtimes.open(model.manifest, model.artifact.folder, len(lanes))
+        for own, session in zip(sessions, opened, strict=True):
+            own[model.name] = session
     report(ModelState(name=model.name, state="warming"))
     with ThreadPoolExecutor(max_workers=len(lanes)) as threads:
         for _ in threads.map(lambda lane: warm_up(catalogue, model, lane), lanes):

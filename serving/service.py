@@ -73,7 +73,7 @@ class EssayScoring:
         try:
             settings = load_settings(ServingSettings)
             artifacts = fetch(settings)
-            load_and_warm(artifacts, 1, lambda state: None)
+            load_and_warm(artifacts, 1, lambda state: None, settings.service.make_runtimes())
         except FairmarkError as error:
             say(f"error: {error}")
             say("the service does not start")

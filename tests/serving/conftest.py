@@ -40,7 +40,7 @@ from essays.store import Store, open_store
 from serving.catalogue import LocalArtifact
 from serving.config import ServiceSettings
 from serving.desk import Desk
-from serving.sessions import open_session
+from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 
 PROMPT_IDS = ("ellipse-overall", "asap-1")
 WORDS = ["the", "a", "school", "pupil", "teacher", "think", "learn", "because", "however", "example", "people"]
@@ -162,7 +162,7 @@ def specs(model: onnx.ModelProto) -> Graph:
 
 def raw_scores(folder: Path, encoding: NgramEncoding | TokenEncoding, described: Graph) -> dict[tuple[str, str], float]:
     """What ONNX Runtime gives each golden text on each prompt."""
-    encoder, session = load_encoder(encoding, folder), open_session(described, folder)
+    encoder, (session,) = load_encoder(encoding, folder), OnnxRuntimeCpu().open(described, folder, 1)
     return {
         (text, prompt_id): float(session.run(encoder.collate([encoder.encode(text, index)]))[0])
         for text in GOLDEN_TEXTS

@@ -17,8 +17,8 @@ from serving.catalogue import LocalArtifact
 from serving.config import ServiceSettings
 from serving.desk import Desk
 from serving.errors import DeadlinePassed, InvalidRequest, Overloaded
+from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from serving.schemas import ScoreRequest, ScoreResponse
-from serving.sessions import open_session
 
 ESSAY = (
     "My school is small, and I like it. The teachers know every pupil by name, so when somebody is sad they see it."
@@ -34,7 +34,7 @@ def score(desk: Desk, essay: str = ESSAY, prompt_id: str = "ellipse-overall", mo
 def raw_by_hand(desk: Desk, name: str, essay: str, prompt_id: str) -> float:
     """The graph's own answer, without lanes or scorer."""
     model = desk.catalogue().models[name]
-    session = open_session(model.manifest.graphs[0], model.artifact.folder)
+    (session,) = OnnxRuntimeCpu().open(model.manifest.graphs[0], model.artifact.folder, 1)
     assert model.encoder
     encoded = model.encoder.encode(normalize_text(essay), model.manifest.prompt_ids.index(prompt_id))
     return float(session.run(model.encoder.collate([encoded]))[0])

@@ -1,0 +1,51 @@
+"""Which runtime runs which model: the best that this machine has, or the one that the settings name."""
+
+from pathlib import Path
+from typing import Literal
+
+from essays.manifest import Manifest
+from serving.runtimes.interface import Runtime, Session
+from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+from serving.runtimes.onnxruntime_gpu import OnnxRuntimeGpu, is_there
+from serving.runtimes.openvino_cpu import OpenVinoCpu
+
+RuntimeSetting = Literal["auto", "onnxruntime", "openvino", "cuda", "tensorrt"]
+_TRANSFORMERS = {"encoder", "decoder"}
+
+
+class Runtimes:
+    """The runtimes of a service; each is made when the first model needs it."""
+
+    def __init__(self, setting: RuntimeSetting = "auto", cache: Path | None = None) -> None:
+        """`cache` is a folder for compiled graphs. Raises BadParams when the machine lacks what the setting names."""
+        self.setting = setting
+        self._cache = cache
+        self._made: dict[RuntimeSetting, Runtime] = {}
+        if setting != "auto":
+            self._runtime(setting)
+
+    def open(self, manifest: Manifest, folder: Path, num_lanes: int) -> list[Session]:
+        """A session of the model for each lane. Raises GraphInvalid when its file is not what the manifest says."""
+        name = self.setting if self.setting != "auto" else best_runtime(manifest)
+        return self._runtime(name).open(manifest.graphs[0], folder, num_lanes)
+
+    def _runtime(self, name: RuntimeSetting) -> Runtime:
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: RuntimeSetting) -> Runtime:
+        if name == "openvino":
+            return OpenVinoCpu(self._cache)
+        if name == "cuda" or name == "tensorrt":
+            return OnnxRuntimeGpu(name, self._cache)
+        return OnnxRuntimeCpu()
+
+
+def best_runtime(manifest: Manifest) -> RuntimeSetting:
+    """A GPU where there is one; else OpenVINO for transformers, ONNX Runtime for the small graphs of the others."""
+    if is_there("tensorrt"):
+        return "tensorrt"
+    if is_there("cuda"):
+        return "cuda"
+    return "openvino" if manifest.kind in _TRANSFORMERS else "onnxruntime"

@@ -1,0 +1,112 @@
+"""Every runtime that this machine has gives the same scores, alone, in turn and from several threads."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from essays.errors import BadParams, GraphInvalid
+from essays.manifest import GRAPH_FILE
+from serving.catalogue import LocalArtifact, read_model
+from serving.config import ServiceSettings
+from serving.loading import load_and_warm
+from serving.runtimes import Runtime, Runtimes
+from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+from serving.runtimes.openvino_cpu import OpenVinoCpu
+from tests.serving.conftest import NUM_FEATURES, ngram_graph, specs, token_graph
+
+CPU_RUNTIMES = {"onnxruntime": OnnxRuntimeCpu, "openvino": OpenVinoCpu}
+TOKENS = 40
+
+
+def tokens(length: int, seed: int, num_rows: int = 1) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "input_ids": rng.integers(0, TOKENS, (num_rows, length)),
+        "attention_mask": np.ones((num_rows, length), dtype=np.int64),
+        "prompt_index": np.zeros(num_rows, dtype=np.int64),
+    }
+
+
+def ngrams(length: int, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "ngram_ids": rng.integers(0, 512, (1, length)),
+        "features": rng.normal(size=(1, NUM_FEATURES)).astype(np.float32),
+        "prompt_index": np.ones(1, dtype=np.int64),
+    }
+
+
+@pytest.fixture(params=["ngrams", "tokens"])
+def graph(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[onnx.ModelProto, Callable]:
+    model, inputs = (ngram_graph(), ngrams) if request.param == "ngrams" else (token_graph(TOKENS), tokens)
+    onnx.save(model, str(tmp_path / GRAPH_FILE))
+    return model, inputs
+
+
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES.values(), ids=CPU_RUNTIMES)
+def test_all_lanes_give_the_scores_of_the_reference_at_any_length_and_at_the_same_time(
+    runtime: Callable[[], Runtime], graph: tuple[onnx.ModelProto, Callable], tmp_path: Path
+) -> None:
+    model, inputs = graph
+    reference = ReferenceEvaluator(model)
+    essays = [inputs(length, seed) for seed, length in enumerate((1, 3, 17, 200, 2, 64))]
+    expected = [reference.run(None, essay)[0] for essay in essays]
+    sessions = runtime().open(specs(model), tmp_path, 3)
+    assert len(sessions) == 3
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda session: [session.run(essay) for essay in essays * 20], sessions))
+    for scores in found:
+        assert scores[0].dtype == np.float32
+        assert np.concatenate(scores) == pytest.approx(np.concatenate(expected * 20), abs=1e-6)
+
+
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES.values(), ids=CPU_RUNTIMES)
+def test_a_file_that_is_no_graph_or_another_one_is_refused(runtime: Callable[[], Runtime], tmp_path: Path) -> None:
+    model = token_graph(TOKENS)
+    described = specs(model)
+    (tmp_path / GRAPH_FILE).write_bytes(b"no graph")
+    with pytest.raises(GraphInvalid, match="does not load"):
+        runtime().open(described, tmp_path, 1)
+    onnx.save(ngram_graph(), str(tmp_path / GRAPH_FILE))
+    with pytest.raises(GraphInvalid, match=r"inputs are features float32 .* the manifest says attention_mask"):
+        runtime().open(described, tmp_path, 1)
+
+
+def test_the_best_runtime_is_chosen_model_by_model_and_can_be_forced(
+    artifacts: list[LocalArtifact], tmp_path: Path
+) -> None:
+    def runtimes_of(service: ServiceSettings) -> dict[str, str]:
+        warm = load_and_warm(artifacts, 2, lambda _: None, service.make_runtimes())
+        return {name: session.runtime for name, session in warm.lanes[1].sessions.items()}
+
+    chosen = runtimes_of(ServiceSettings(artifact_folder=tmp_path))
+    assert chosen["lexical"].startswith("onnxruntime ")
+    assert chosen["tiny"].startswith("openvino ")
+    for name in CPU_RUNTIMES:
+        forced = runtimes_of(ServiceSettings(artifact_folder=tmp_path, runtime=name))
+        assert all(runtime.startswith(name) and runtime.endswith(" cpu fp32") for runtime in forced.values())
+
+
+def test_compiled_graphs_are_kept_for_the_next_start(artifacts: list[LocalArtifact], tmp_path: Path) -> None:
+    artifact = next(artifact for artifact in artifacts if artifact.name == "tiny")
+    manifest = read_model(artifact).manifest
+    for _ in range(2):
+        Runtimes("openvino", tmp_path / "compiled").open(manifest, artifact.folder, 1)
+        kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "compiled").iterdir()}
+    assert kept
+    Runtimes("openvino", tmp_path / "compiled").open(manifest, artifact.folder, 1)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "compiled").iterdir()} == kept
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_runtime_that_is_not_there_is_refused_with_what_is(provider: str) -> None:
+    if f"{provider.capitalize().replace('Cuda', 'CUDA')}ExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.fail("this test is for machines without a GPU build; the GPU tests are marked gpu")
+    with pytest.raises(BadParams, match=rf"service\.runtime: {provider} is not available.*CPUExecutionProvider"):
+        Runtimes(provider)
