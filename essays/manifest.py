@@ -71,6 +71,8 @@ class PromptMetrics(Section):
     """95 % bootstrap interval."""
     human_qwk: float | None = None
     """Rater 1 with rater 2 on the same corpus, where single ratings exist."""
+    measured_on: str | None = None
+    """The run that this was measured on, where the model itself has no test part; none where it has."""
 
 
 class CorpusSource(Section):
@@ -107,6 +109,7 @@ class Manifest(Section):
     graphs: tuple[Graph, ...] = ()
     members: tuple[Member, ...] = ()
     metrics: tuple[PromptMetrics, ...]
+    """A prompt that is missing was not measured."""
     corpora: tuple[CorpusSource, ...]
     parity: Parity | None = None
     """Of an ensemble: of the mix of its members' graphs with the mix of their checkpoints."""

@@ -31,6 +31,8 @@ class ChampionPointer(Section):
     """Of the bundle, in the same store."""
     metrics: tuple[PromptMetrics, ...] = ()
     """The manifest's, so that two versions can be compared without their bundles."""
+    prompt_ids: tuple[str, ...] = ()
+    """What it scores, measured or not; older pointers name none."""
     members: dict[str, str] = Field(default_factory=dict)
     """Of an ensemble: its members' versions by name."""
     override: str | None = None
@@ -70,6 +72,7 @@ def pointer_to(path: Path, manifest: Manifest) -> ChampionPointer:
         size_bytes=entry.size_bytes,
         key=bundle_key(manifest.name, manifest.version),
         metrics=manifest.metrics,
+        prompt_ids=manifest.prompt_ids,
         members={member.name: member.version for member in manifest.members},
     )
 

@@ -68,7 +68,9 @@ def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder
     parity = read_part(export / PARITY_FILE, Parity)
     calibration = read_calibration(calibration_file)
     golden = score_golden(exported.prompt_ids, scorer.raw_score, calibration)
-    card = write_card(facts.name, exported.kind, facts.metrics, facts.corpora, parity, facts.origin)
+    card = write_card(
+        facts.name, exported.kind, exported.prompt_ids, facts.metrics, facts.corpora, parity, facts.origin
+    )
     copied = [GRAPH_FILE, *([TOKENIZER_FILE] if exported.encoding.kind == "tokens" else [])]
     manifest = Manifest(
         name=facts.name,
@@ -116,7 +118,7 @@ def package_ensemble(
         )
         for member in members
     )
-    card = write_card(facts.name, "ensemble", facts.metrics, facts.corpora, parity, facts.origin, listed)
+    card = write_card(facts.name, "ensemble", prompt_ids, facts.metrics, facts.corpora, parity, facts.origin, listed)
     manifest = Manifest(
         name=facts.name,
         version=_UNVERSIONED,

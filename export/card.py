@@ -13,10 +13,17 @@ _KINDS = {
     "ensemble": "A non-negative mix of other models' scores, weights fitted on dev essays.",
 }
 
+_ELSEWHERE = (
+    "**This model was not measured itself**: it learned from every essay but those that calibrate it, so that none is"
+    " left to test. A number below was measured on another model of this kind, trained without the essays that it was"
+    " tested on, as listed below the table."
+)
+
 
 def write_card(
     name: str,
     kind: str,
+    prompt_ids: Sequence[str],
     metrics: Sequence[PromptMetrics],
     corpora: Sequence[CorpusSource],
     parity: Parity,
@@ -29,7 +36,9 @@ def write_card(
         f"{_KINDS[kind]} Scores English essays on the prompts below, from training by Fairmark.",
         "## Agreement with people\n\nQuadratic weighted kappa (QWK) on held-out test essays, with a 95 % bootstrap"
         " interval; beside it the agreement of two human raters, where single ratings exist.",
-        _metrics_table(metrics),
+        *([_ELSEWHERE] if _not_its_own(prompt_ids, metrics) else []),
+        _metrics_table(prompt_ids, metrics),
+        *([_runs(metrics)] if any(row.measured_on for row in metrics) else []),
         f"## Served as ONNX\n\nOn {parity.num_essays} held-out essays the served graph's unit scores lie at most"
         f" {parity.max_gap:.1e} from the checkpoint's; {parity.same_grade_share:.1%} get the same grade.",
         "## Learned from\n\n" + "\n".join(f"- {corpus.name}: {corpus.licence}" for corpus in corpora),
@@ -43,14 +52,31 @@ def write_card(
     return "\n\n".join(blocks) + "\n"
 
 
-def _metrics_table(metrics: Sequence[PromptMetrics]) -> str:
+def _not_its_own(prompt_ids: Sequence[str], metrics: Sequence[PromptMetrics]) -> bool:
+    return {row.prompt_id for row in metrics if row.measured_on is None} != set(prompt_ids)
+
+
+def _metrics_table(prompt_ids: Sequence[str], metrics: Sequence[PromptMetrics]) -> str:
+    measured = {row.prompt_id: row for row in metrics}
     rows = ["| prompt | essays | QWK | interval | human–human |", "|---|---|---|---|---|"]
-    for row in metrics:
-        human = "–" if row.human_qwk is None else f"{row.human_qwk:.3f}"
-        low, high = row.qwk_interval
-        title = get_prompt(row.prompt_id).title
-        rows.append(f"| {row.prompt_id}: {title} | {row.num_essays} | {row.qwk:.3f} | {low:.3f}–{high:.3f} | {human} |")
+    rows += [f"| {name}: {get_prompt(name).title} | {_numbers(measured.get(name))} |" for name in prompt_ids]
     return "\n".join(rows)
+
+
+def _numbers(row: PromptMetrics | None) -> str:
+    if row is None:
+        return "– | not measured | – | –"
+    human = "–" if row.human_qwk is None else f"{row.human_qwk:.3f}"
+    low, high = row.qwk_interval
+    return f"{row.num_essays} | {row.qwk:.3f} | {low:.3f}–{high:.3f} | {human}"
+
+
+def _runs(metrics: Sequence[PromptMetrics]) -> str:
+    prompts: dict[str, list[str]] = {}
+    for row in metrics:
+        if row.measured_on:
+            prompts.setdefault(row.measured_on, []).append(row.prompt_id)
+    return "\n".join(f"- {', '.join(names)}: {source}" for source, names in prompts.items())
 
 
 def _members_table(members: Sequence[Member]) -> str:

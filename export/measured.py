@@ -1,6 +1,6 @@
 """What is known of models that were trained for serving and have no test part: the figures of runs that had one.
 
-`reports/measured.json` holds them, each with the run that it comes from; it is made of committed reports.
+`measured.json` beside this file holds them, each with the run that it comes from; it is made of committed reports.
 """
 
 import json
@@ -16,7 +16,7 @@ from essays.manifest import PromptMetrics
 from essays.params import Section
 from essays.prompts import get_prompt
 
-MEASURED_FILE = Path("reports/measured.json")
+MEASURED_FILE = Path(__file__).with_name("measured.json")
 
 
 @dataclass(frozen=True)
@@ -84,4 +84,5 @@ def _figures(measured: Mapping[str, Any], source: Source) -> Iterator[PromptMetr
 
 def _run_in_words(folds: Sequence[str], corpora: Sequence[str], source: Source) -> str:
     several = "s" * (len(folds) > 1)
-    return f"test part{several} of fold{several} {', '.join(folds)}, trained on {' and '.join(corpora)} ({source.settings})"
+    named = f"test part{several} of fold{several} {', '.join(folds)}"
+    return f"{named}, trained on {' and '.join(corpora)} ({source.settings})"

@@ -35,11 +35,18 @@ def is_published(store: Store, pointers: Sequence[ChampionPointer]) -> bool:
 def objections(challenger: ChampionPointer, champion: ChampionPointer, config: PublishConfig) -> list[str]:
     """Why this version should not take the champion's place; empty when nothing speaks against it.
 
-    Numbers of different test essays are compared as they are: who changes the split compares anew, and overrides.
+    Numbers of different test essays are compared as they are: who changes the split compares anew, and overrides. For
+    a model without a test part stands what was measured of its kind (docs/decisions/0011).
     """
     ours = {metrics.prompt_id: metrics for metrics in challenger.metrics}
     theirs = {metrics.prompt_id: metrics for metrics in champion.metrics}
-    found = [f"no longer scores {prompt_id}" for prompt_id in theirs if prompt_id not in ours]
+    scored = _scored(challenger)
+    found = [f"no longer scores {prompt_id}" for prompt_id in _scored(champion) if prompt_id not in scored]
+    found += [
+        f"QWK on {prompt_id} was not measured, the champion's is {theirs[prompt_id].qwk:.3f}"
+        for prompt_id in theirs
+        if prompt_id in scored and prompt_id not in ours
+    ]
     shared = [prompt_id for prompt_id in theirs if prompt_id in ours]
     if shared:
         found += _mean_objection([ours[name] for name in shared], [theirs[name] for name in shared], config)
@@ -88,6 +95,10 @@ def _move_back(store: Store, moved: Sequence[Champion], champions: Mapping[str, 
     for champion in reversed(moved):
         if before := champions[champion.pointer.name]:
             move_champion(store, before.pointer, replacing=champion)
+
+
+def _scored(pointer: ChampionPointer) -> tuple[str, ...]:
+    return pointer.prompt_ids or tuple(metrics.prompt_id for metrics in pointer.metrics)
 
 
 def _mean_objection(ours: Sequence[PromptMetrics], theirs: Sequence[PromptMetrics], config: PublishConfig) -> list[str]:

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.folds import SplitConfig
+from data.refit import is_refit
 from data.tables import FOLDS_FILE, FOLDS_SCHEMA, read_essay_rows, read_table
 from essays import console
 from essays.calibration import read_calibration
@@ -28,6 +30,12 @@ from training.tracking import best_effort, open_tracker
 REPORTS_FOLDER = Path("reports")
 PLOTS_FOLDER = REPORTS_FOLDER / "plots"
 PAGE_FILE = REPORTS_FOLDER / "evaluation.md"
+UNMEASURED_PAGE = """\
+# Evaluation
+
+Nothing was measured: the models of this run are for serving. They learned from every essay but those that calibrate
+them, and dev essays are no result. The models' cards say what was measured of their kind, and on which run.
+"""
 
 
 def main() -> None:
@@ -38,7 +46,11 @@ def main() -> None:
     ).parse_args()
     config, calibrate = read_params("evaluate", EvaluateConfig), read_params("calibrate", CalibrateConfig)
     seed = read_params("seed", int)
-    models, folds = read_params("models", tuple[str, ...]), read_params("folds", tuple[int, ...])
+    models, split = read_params("models", tuple[str, ...]), read_params("split", SplitConfig)
+    folds = tuple(fold for fold in read_params("folds", tuple[int, ...]) if not is_refit(fold, split))
+    if not folds:
+        leave_nothing_measured()
+        return
     results, tables = evaluate(config, calibrate, seed, [*models, ENSEMBLE], folds)
     trained = [read_curve(model, fold, scores_folder(model, fold) / HISTORY_FILE) for model in models for fold in folds]
     curves = [*trained, *(LearningCurve(ENSEMBLE, fold, ()) for fold in folds)]
@@ -55,6 +67,17 @@ def main() -> None:
     with best_effort():
         tracker = open_tracker(read_params("tracking", TrackingConfig), read_state())
         track_results(tracker, results, summaries, curves, config.interval_coverage, REPORTS_FOLDER)
+
+
+def leave_nothing_measured() -> None:
+    """The stage's outputs where every model is for serving and none has a test part (docs/decisions/0011)."""
+    for folder in (OUT_OF_FOLD_FOLDER, PLOTS_FOLDER):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_metrics({}, METRICS_FILE)
+    write_page(UNMEASURED_PAGE, PAGE_FILE)
+    console.say("nothing to measure: the models of this run are for serving, and have no test essays")
+    console.wrote(METRICS_FILE)
+    console.wrote(PAGE_FILE)
 
 
 def evaluate(

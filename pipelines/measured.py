@@ -1,4 +1,4 @@
-"""`reports/measured.json` from the committed reports: what packages of models for serving say of their agreement."""
+"""`export/measured.json` from the committed reports: what packages of models for serving say of their agreement."""
 
 import argparse
 

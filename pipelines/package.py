@@ -4,14 +4,17 @@ import argparse
 from pathlib import Path
 
 from data.corpora import CORPORA, CorpusName
+from data.folds import SplitConfig
+from data.refit import is_refit
 from essays.console import run, say, wrote
 from essays.ensemble import ENSEMBLE, WEIGHTS_FILE, read_weights
-from essays.manifest import CorpusSource
+from essays.manifest import CorpusSource, PromptMetrics
 from essays.params import read_params
 from export.artifact import Facts, open_member, package_ensemble, package_model
 from export.bundles import BUNDLE_FOLDER, find_bundle
 from export.config import ExportConfig
 from export.exported import export_folder
+from export.measured import read_measured
 from export.provenance import git_commit, pipeline_digest
 from training.fold_scores import calibration_file, scores_folder
 from training.summary import read_prompt_metrics
@@ -46,13 +49,19 @@ def _package_ensemble(facts: Facts, fold: int, models: tuple[str, ...], config: 
 
 def _facts(model: str, fold: int, models: tuple[str, ...]) -> Facts:
     corpora = read_params("corpora", tuple[CorpusName, ...])
+    split = read_params("split", SplitConfig)
     return Facts(
         name=model,
-        metrics=read_prompt_metrics(model, fold),
+        metrics=_metrics(model, fold, corpora, split),
         corpora=tuple(CorpusSource(name=name, licence=CORPORA[name].licence) for name in corpora),
         git_commit=git_commit(),
         pipeline_digest=pipeline_digest([*models, ENSEMBLE] if model == ENSEMBLE else [model]),
     )
+
+
+def _metrics(model: str, fold: int, corpora: tuple[CorpusName, ...], split: SplitConfig) -> tuple[PromptMetrics, ...]:
+    # A model for serving has no test part: what stands for it was measured on others of its kind.
+    return read_measured().of(model, corpora) if is_refit(fold, split) else read_prompt_metrics(model, fold)
 
 
 if __name__ == "__main__":

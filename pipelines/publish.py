@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from essays.bundle import read_bundle_manifest, verify_and_extract
+from essays.bundle import read_bundle_manifest
 from essays.console import Progress, human_size, run, say, wrote
 from essays.ensemble import ENSEMBLE
 from essays.errors import StageFailed
-from essays.manifest import Manifest, describe_file
+from essays.manifest import Manifest
 from essays.params import Section, read_params, write_section
 from essays.registry import ChampionPointer, pointer_to, publish_bundle
 from essays.settings import Settings, load_settings
@@ -21,7 +21,7 @@ from essays.store import Store, open_store
 from export.bundles import find_bundle
 from export.config import PublishConfig
 from export.promotion import find_champions, is_published, promote, review
-from serving.catalogue import LocalArtifact
+from pipelines.extracted import extracted
 from serving.loading import load_and_warm
 from training.evaluation_config import TrackingConfig
 from training.fold_scores import scores_folder
@@ -76,14 +76,9 @@ def main() -> None:
 def check(bundles: Sequence[Path]) -> list[Manifest]:
     """Open, load and warm all bundles together, as serving does. Raises an ArtifactError."""
     with tempfile.TemporaryDirectory() as folder:
-        manifests, artifacts = [], []
-        for bundle in bundles:
-            entry, staging = describe_file(bundle), Path(folder) / bundle.stem
-            manifest = verify_and_extract(bundle, entry, staging)
-            manifests.append(manifest)
-            artifacts.append(LocalArtifact(manifest.name, manifest.version, entry.sha256, staging))
+        artifacts = extracted(bundles, Path(folder))
         load_and_warm(artifacts, 1, lambda state: say(f"checking {state.name}: {state.state}"))
-    return manifests
+    return [read_bundle_manifest(bundle) for bundle in bundles]
 
 
 def send(store: Store, bundle: Path, pointer: ChampionPointer) -> None:

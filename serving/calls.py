@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from essays.prompts import Prompt
+from essays.source_texts import answers_source
 from serving.catalogue import ServedModel
 from serving.desk import Desk
 from serving.schemas import (
@@ -117,6 +118,7 @@ def _model_info(scorer: Scorer, model: ServedModel) -> ModelInfo:
             PromptQuality.model_validate(quality.model_dump(include=set(PromptQuality.model_fields)))
             for quality in manifest.metrics
         ],
+        not_measured=model.unmeasured,
         members=[MemberWeights(**member.model_dump()) for member in manifest.members],
         corpora=[CorpusInfo(**corpus.model_dump()) for corpus in manifest.corpora],
         git_commit=manifest.git_commit,
@@ -131,5 +133,6 @@ def _prompt_info(prompt: Prompt, models: list[str]) -> PromptInfo:
         description=prompt.description,
         writers=prompt.writers,
         score_range=prompt.score_range,
+        answers_source=answers_source(prompt.prompt_id),
         models=models,
     )

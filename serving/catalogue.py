@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from essays.calibration import Calibration, read_calibration
 from essays.encoding import Encoder, load_encoder
-from essays.errors import InvalidManifest, UnknownModel
+from essays.errors import InvalidManifest, UnknownModel, UnknownPrompt
 from essays.manifest import CALIBRATION_FILE, CARD_FILE, GOLDEN_FILE, MANIFEST_FILE, Golden, Manifest, read_manifest
 from essays.prompts import Prompt, all_prompts, get_prompt
 
@@ -60,6 +60,12 @@ class ServedModel:
         """Of its files."""
         return sum(entry.size_bytes for entry in self.manifest.files.values())
 
+    @property
+    def unmeasured(self) -> list[str]:
+        """Prompts that it scores, of which no agreement with people is known."""
+        measured = {quality.prompt_id for quality in self.manifest.metrics}
+        return [prompt_id for prompt_id in self.manifest.prompt_ids if prompt_id not in measured]
+
     def weights(self, prompt_id: str) -> dict[str, float]:
         """An ensemble's weights by member on this prompt."""
         return {member.name: member.weights[prompt_id] for member in self.manifest.members}
@@ -103,7 +109,14 @@ class Catalogue:
         return self.models[name]
 
     def prompt(self, prompt_id: str, model: ServedModel) -> Prompt:
-        """A prompt that this model scores. Raises UnknownPrompt, which lists those it does."""
+        """A prompt that this model scores. Raises UnknownPrompt, which lists those it does, or the models that do."""
+        others = [other.name for other in self.models.values() if prompt_id in other.manifest.prompt_ids]
+        if others and model.name not in others:
+            raise UnknownPrompt(
+                f"{model.name} does not score {prompt_id}; {', '.join(others)} {'do' if others[1:] else 'does'}",
+                field="prompt_id",
+                hint="GET /prompts lists every prompt with the models that score it",
+            )
         return get_prompt(prompt_id, model.manifest.prompt_ids)
 
     @cached_property

@@ -150,6 +150,8 @@ class PromptQuality(Schema):
     """95 % bootstrap interval."""
     human_qwk: float | None
     """Agreement of two human raters on the same corpus, where it is known."""
+    measured_on: str | None
+    """The run of another model of this kind that it was measured on, where this one was trained on every essay."""
 
 
 class MemberWeights(Schema):
@@ -181,6 +183,8 @@ class ModelInfo(Schema):
     size_bytes: int
     """Of its files."""
     prompts: list[PromptQuality]
+    not_measured: list[str]
+    """Prompts that it scores, of which no agreement is known."""
     members: list[MemberWeights]
     corpora: list[CorpusInfo]
     git_commit: str
@@ -206,6 +210,8 @@ class PromptInfo(Schema):
     writers: str
     """Who wrote the essays that the models learned from."""
     score_range: ScoreRange
+    answers_source: bool
+    """Whether writers had a text before them, which the models do not see."""
     models: list[str]
     """The models that score it."""
 

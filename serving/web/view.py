@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from essays.prompts import Prompt
 from essays.scores import ScoreRange
+from essays.source_texts import answers_source
 from serving.catalogue import Catalogue
 from serving.errors import ErrorDetail
 from serving.schemas import ComparisonResponse, ModelState, ScoreResponse, Timing
@@ -12,6 +13,7 @@ from serving.schemas import ComparisonResponse, ModelState, ScoreResponse, Timin
 # The drawing leaves room at both ends for half a marker; positions are in percent of its width.
 _FIRST, _LAST = 5.0, 95.0
 _MOST_LABELS = 7
+_SOURCE = "The essay answers a source text that its writer had read; the models see the essay alone."
 _KINDS = {
     "lexical": "letters, words and length",
     "lstm": "a recurrent network",
@@ -19,6 +21,8 @@ _KINDS = {
     "decoder": "a language model",
     "ensemble": "all together",
 }
+_WRITERS = {"ellipse": "English learners (ELLIPSE)", "asap-aes": "US students (ASAP)"}
+"""Whose writing tasks they are, by corpus."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,16 @@ class Option:
     label: str
     detail: str
     chosen: bool
+    prompt_ids: str = ""
+    """Of a model: the writing tasks that it scores, with blanks between them."""
+
+
+@dataclass(frozen=True)
+class OptionGroup:
+    """Choices under one heading."""
+
+    label: str
+    options: list[Option]
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,7 @@ class ResultView:
     model: str
     version: str
     agreement: str
-    """QWK on held-out essays of this prompt, beside that of two people where it is known; or nothing."""
+    """QWK on held-out essays of this prompt, beside that of two people where it is known; or that it is not known."""
     runtime: str
     read: str
     timing: str
@@ -102,7 +116,7 @@ class PageView:
     """Everything that the template shows."""
 
     values: FormValues
-    prompts: list[Option] = field(default_factory=list)
+    prompts: list[OptionGroup] = field(default_factory=list)
     models: list[Option] = field(default_factory=list)
     result: ResultView | None = None
     errors: dict[str, str] = field(default_factory=dict)
@@ -114,6 +128,11 @@ class PageView:
     max_characters: int = 0
 
     @property
+    def prompt_detail(self) -> str:
+        """Of the chosen writing task."""
+        return "".join(option.detail for group in self.prompts for option in group.options if option.chosen)
+
+    @property
     def title(self) -> str:
         """For the window, with what happened first."""
         if self.errors:
@@ -121,17 +140,19 @@ class PageView:
         return f"Score {self.result.score}: Fairmark" if self.result else "Fairmark: essay scores you can question"
 
 
-def prompt_options(catalogue: Catalogue, chosen: str) -> list[Option]:
-    """The writing tasks to choose from."""
-    return [
-        Option(
+def prompt_options(catalogue: Catalogue, chosen: str) -> list[OptionGroup]:
+    """The writing tasks to choose from, by who wrote and whether they answered a text."""
+    groups: dict[str, list[Option]] = {}
+    for prompt in catalogue.prompts:
+        bounds = prompt.score_range
+        option = Option(
             value=prompt.prompt_id,
-            label=prompt.title,
+            label=f"{prompt.title} ({bounds.low:g} to {bounds.high:g})",
             detail=_describe(prompt),
             chosen=prompt.prompt_id == chosen,
         )
-        for prompt in catalogue.prompts
-    ]
+        groups.setdefault(_heading(prompt), []).append(option)
+    return [OptionGroup(label, options) for label, options in groups.items()]
 
 
 def model_options(catalogue: Catalogue, chosen: str) -> list[Option]:
@@ -139,7 +160,14 @@ def model_options(catalogue: Catalogue, chosen: str) -> list[Option]:
     models = sorted(catalogue.models.values(), key=lambda model: model.name != catalogue.default_model)
     wanted = chosen or catalogue.default_model
     return [
-        Option(model.name, f"{model.name}: {_KINDS[model.manifest.kind]}", "", model.name == wanted) for model in models
+        Option(
+            value=model.name,
+            label=f"{model.name}: {_KINDS[model.manifest.kind]}",
+            detail="",
+            chosen=model.name == wanted,
+            prompt_ids=" ".join(model.manifest.prompt_ids),
+        )
+        for model in models
     ]
 
 
@@ -196,7 +224,13 @@ def scale_of(answer: ScoreResponse) -> Scale:
 def _describe(prompt: Prompt) -> str:
     bounds = prompt.score_range
     scale = f"Scored from {bounds.low:g} to {bounds.high:g} in steps of {bounds.step:g}"
-    return f"{prompt.description} {scale}, as learned from essays by {prompt.writers}."
+    learned = f"{prompt.description} {scale}, as learned from essays by {prompt.writers}."
+    return f"{learned} {_SOURCE}" if answers_source(prompt.prompt_id) else learned
+
+
+def _heading(prompt: Prompt) -> str:
+    writers = _WRITERS.get(prompt.corpus, prompt.corpus)
+    return f"{writers}, answers to a text" if answers_source(prompt.prompt_id) else writers
 
 
 def _model_answer(result: ScoreResponse, prompt_id: str, catalogue: Catalogue) -> ModelAnswer:
@@ -214,8 +248,9 @@ def _agreement(name: str, prompt_id: str, catalogue: Catalogue) -> str:
     for measured in catalogue.models[name].manifest.metrics:
         if measured.prompt_id == prompt_id:
             people = "" if measured.human_qwk is None else f" (two people: {measured.human_qwk:.2f})"
-            return f"agreement with people {measured.qwk:.2f}{people}"
-    return ""
+            elsewhere = ", measured on a model of its kind" if measured.measured_on else ""
+            return f"agreement with people {measured.qwk:.2f}{people}{elsewhere}"
+    return "agreement with people not measured"
 
 
 def _spread(comparison: ComparisonResponse) -> str:

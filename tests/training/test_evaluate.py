@@ -282,7 +282,8 @@ def write_checkout(folder, models=("lexical", "minilm")):
     evaluate, ensemble = EVALUATE.model_dump_json(), EnsembleConfig(prior_essays=20.0)
     (folder / "params.yaml").write_text(
         f"seed: 7\nmodels: [{', '.join(models)}]\nfolds: [0]\ncalibrate: {CALIBRATE.model_dump_json()}\n"
-        f"ensemble: {ensemble.model_dump_json()}\nevaluate: {evaluate}\ntracking: {{experiment: fairmark}}\n",
+        f"ensemble: {ensemble.model_dump_json()}\nevaluate: {evaluate}\ntracking: {{experiment: fairmark}}\n"
+        "split: {num_folds: 5, seed: 7}\n",
         encoding="utf-8",
     )
     essays, parts = [], {}

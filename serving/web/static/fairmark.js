@@ -21,6 +21,20 @@ function describePrompt() {
   if (prompt && detail && prompt.selectedOptions.length) detail.textContent = prompt.selectedOptions[0].dataset.detail;
 }
 
+// A model that does not score the chosen task is not offered for it; without JavaScript the answer says so.
+function offerModels() {
+  const prompt = document.getElementById("prompt_id");
+  const model = document.getElementById("model");
+  if (!prompt || !model) return;
+  for (const option of model.options) {
+    option.disabled = !option.dataset.prompts.split(" ").includes(prompt.value);
+    option.hidden = option.disabled;
+  }
+  const chosen = model.selectedOptions[0];
+  const offered = [...model.options].find((option) => !option.disabled);
+  if (offered && (!chosen || chosen.disabled)) model.value = offered.value;
+}
+
 function show(page) {
   const answer = new DOMParser().parseFromString(page, "text/html");
   if (!answer.getElementById("form")) throw new Error("not ready");
@@ -31,6 +45,7 @@ function show(page) {
   const essay = document.getElementById("essay");
   if (!essay.value) essay.value = written;
   countWords();
+  offerModels();
   const wrong = document.querySelector("[aria-invalid=true]");
   const target = wrong || document.getElementById("result-title") || document.getElementById("main");
   target.focus({ preventScroll: true });
@@ -62,11 +77,15 @@ async function reloadWhenReady() {
 
 document.addEventListener("input", (event) => {
   if (event.target.id === "essay") countWords();
-  if (event.target.id === "prompt_id") describePrompt();
+  if (event.target.id === "prompt_id") {
+    describePrompt();
+    offerModels();
+  }
 });
 document.addEventListener("submit", (event) => {
   if (event.target.id === "form") score(event);
 });
 countWords();
 describePrompt();
+offerModels();
 if (document.querySelector("[data-waiting]")) reloadWhenReady();
