@@ -25,6 +25,12 @@ _MODE = stat.S_IFREG | 0o644
 _CHUNK_BYTES = 1 << 20
 _MAX_NAME_CHARACTERS = 100
 _MAX_MANIFEST_BYTES = 1 << 20
+# Of one entry in the archive's directory: its name, and what writers add.
+_MAX_ENTRY_BYTES = 1024
+# The end of a zip: with large files a record and its locator, then always the record of the classic form.
+_LARGE_DIRECTORY_END = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR_BYTES = 20
+_DIRECTORY_END = struct.Struct("<4s4H2LH")
 
 
 class Limits(Section):
@@ -75,6 +81,7 @@ def verify_and_extract(path: Path, expected: FileEntry, staging: Path, limits: L
     """
     require_digest(path, expected)
     limits = limits or Limits()
+    _require_small_directory(path, limits)
     try:
         with zipfile.ZipFile(path) as archive:
             entries = _checked_entries(path, archive, limits)
@@ -124,6 +131,25 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 def _require_content(content: bytes, entry: FileEntry, where: str) -> None:
     if len(content) != entry.size_bytes or hashlib.sha256(content).hexdigest() != entry.sha256:
         raise DigestMismatch(f"{where}: not the file that the manifest lists; package the model again")
+
+
+def _require_small_directory(path: Path, limits: Limits) -> None:
+    """Refuse a directory that would take long to read: zipfile makes an object for each of its entries first.
+
+    A directory that says it is small and is not ends the same way: zipfile reads as many bytes as it says.
+    """
+    ending_bytes = _DIRECTORY_END.size + _LOCATOR_BYTES + _LARGE_DIRECTORY_END.size
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - ending_bytes))
+        ending = file.read().rjust(ending_bytes, b"\0")
+    large, end = ending[: _LARGE_DIRECTORY_END.size], ending[-_DIRECTORY_END.size :]
+    if not end.startswith(b"PK\5\6"):
+        raise UnsafeArchive(f"{path.name}: not a readable zip: it ends otherwise than ours; publish the model again")
+    size_bytes = _DIRECTORY_END.unpack(end)[5]
+    if large.startswith(b"PK\6\6"):
+        size_bytes = _LARGE_DIRECTORY_END.unpack(large)[8]
+    if size_bytes > limits.max_files * _MAX_ENTRY_BYTES:
+        raise UnsafeArchive(f"{path.name}: a directory of {size_bytes:,} bytes, far more than {limits.max_files} files")
 
 
 def _checked_entries(path: Path, archive: zipfile.ZipFile, limits: Limits) -> Sequence[zipfile.ZipInfo]:

@@ -1,10 +1,11 @@
 """A store in S3: AWS, or any other endpoint that speaks it, through boto3."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -22,15 +23,20 @@ from botocore.exceptions import (
     ConnectionError as NotConnected,
 )
 
+from essays.backoff import Backoff
 from essays.errors import DigestMismatch, ObjectMissing, PreconditionFailed, StoreDenied, StoreError, StoreUnreachable
 from essays.settings import StoreSettings
 from essays.store import Blob, ObjectInfo, OnProgress, require_plain_key, require_size
 
 _DEFAULT_REGION = "us-east-1"
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
+_RANGE_BYTES = 8 << 20
+"""One request's share of a download: no more than this is ever fetched twice."""
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _LOST = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+# The object is no longer the one whose ETag was read; a shorter one has no such range.
+_CHANGED = {*_LOST, "416", "InvalidRange"}
 # What a connection that breaks in the middle of a body raises.
 _BROKEN = (NotConnected, HTTPClientError, IncompleteReadError)
 
@@ -44,6 +50,7 @@ class S3Store:
         self.bucket = parts.netloc
         self.prefix = parts.path.strip("/") + "/" if parts.path.strip("/") else ""
         self.max_attempts = settings.max_attempts
+        self.backoff = Backoff()
         self.client = _client(settings)
         self.where = f"{self.url} at {self.client.meta.endpoint_url}"
 
@@ -96,21 +103,26 @@ class S3Store:
         size_bytes: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
-        """See `Store`. An object that changes on the way is a DigestMismatch: two halves are never mixed."""
-        info = self.head(key)
-        require_size(key, info.size_bytes, size_bytes=size_bytes, max_bytes=max_bytes)
+        """See `Store`; an object that changes on the way is fetched again from its first byte: two are never mixed."""
+        info = self._promised(key, size_bytes=size_bytes, max_bytes=max_bytes)
         with self._explained(key), path.open("wb") as target:
-            for attempt in range(1, self.max_attempts + 1):
+            failures = changes = 0
+            while target.tell() < info.size_bytes:
                 try:
-                    self._fetch_rest(info, target, on_progress)
-                    return
+                    self._fetch_range(info, target, on_progress)
+                    failures = 0
                 except _BROKEN:
-                    if attempt == self.max_attempts:
+                    failures += 1
+                    if failures == self.max_attempts:
                         raise
+                    time.sleep(self.backoff.pause_s(failures))
                 except ClientError as error:
-                    if _code(error) not in _LOST:
+                    changes += 1
+                    if _code(error) not in _CHANGED or changes == self.max_attempts:
                         raise
-                    raise DigestMismatch(f"{self.where}: {key} was overwritten while it was read; try again") from error
+                    target.seek(0)
+                    target.truncate()
+                    info = self._promised(key, size_bytes=size_bytes, max_bytes=max_bytes)
 
     def upload(self, path: Path, key: str, sha256: str, on_progress: OnProgress | None = None) -> None:
         """See `Store`; large files go up in parts."""
@@ -134,18 +146,23 @@ class S3Store:
                 Config=TransferConfig(use_threads=False),
             )
 
-    def _fetch_rest(self, info: ObjectInfo, target: Any, on_progress: OnProgress | None) -> None:
-        """Append what is still missing of the object to `target`."""
+    def _promised(self, key: str, *, size_bytes: int | None, max_bytes: int) -> ObjectInfo:
+        info = self.head(key)
+        require_size(key, info.size_bytes, size_bytes=size_bytes, max_bytes=max_bytes)
+        return info
+
+    def _fetch_range(self, info: ObjectInfo, target: IO[bytes], on_progress: OnProgress | None) -> None:
+        """Append the next range of the object to `target`, or as much of it as comes."""
         done = target.tell()
-        if done >= info.size_bytes:
-            return
-        rest = {"Range": f"bytes={done}-"} if done else {}
-        answer = self.client.get_object(Bucket=self.bucket, Key=self._full(info.key), IfMatch=info.etag, **rest)
+        end = min(done + _RANGE_BYTES, info.size_bytes)
+        answer = self.client.get_object(
+            Bucket=self.bucket, Key=self._full(info.key), IfMatch=info.etag, Range=f"bytes={done}-{end - 1}"
+        )
         for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
-            target.write(chunk)
             done += len(chunk)
-            if done > info.size_bytes:
-                raise DigestMismatch(f"{self.where}: {info.key} sends more than the {info.size_bytes:,} bytes it has")
+            if done > end:
+                raise DigestMismatch(f"{self.where}: {info.key} sends more than was asked for; is a proxy in between?")
+            target.write(chunk)
             if on_progress:
                 on_progress(done, info.size_bytes)
 

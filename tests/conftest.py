@@ -10,6 +10,8 @@ import pytest
 
 from deploy import local_s3
 
+pytest_plugins = ("tests.reliability",)
+
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("FAIRMARK_REQUIRE_CORPORA",)
 QUIET = {

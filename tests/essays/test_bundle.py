@@ -1,8 +1,12 @@
 """Bundles: the same bytes each time, and nothing accepted that is not exactly what was promised."""
 
+import copy
 import hashlib
+import io
 import json
+import resource
 import stat
+import time
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -113,6 +117,7 @@ def test_a_file_that_changed_after_the_manifest_is_not_packed(source: Path, tmp_
     assert list((tmp_path / "out").glob("*.zip")) == []
 
 
+@pytest.mark.row(5)
 def test_a_zip_with_a_changed_byte_is_refused_before_it_is_opened(bundle: Path, tmp_path: Path) -> None:
     expected = describe_file(bundle)
     raw = bytearray(bundle.read_bytes())
@@ -123,6 +128,7 @@ def test_a_zip_with_a_changed_byte_is_refused_before_it_is_opened(bundle: Path, 
     assert not (tmp_path / "staging").exists()
 
 
+@pytest.mark.row(5)
 def test_a_truncated_zip_is_refused(bundle: Path, tmp_path: Path) -> None:
     expected = describe_file(bundle)
     bundle.write_bytes(bundle.read_bytes()[:-1])
@@ -136,6 +142,7 @@ def test_what_is_no_zip_is_refused(tmp_path: Path) -> None:
     assert "not a readable zip" in str(refusal(path, tmp_path))
 
 
+@pytest.mark.row(7)
 @pytest.mark.parametrize(
     "name", ["../out.txt", "/etc/out", "C:\\out", "a\\b", "a/b.txt", "nul\x00name", "tab\tname", "..", "x" * 101, "é"]
 )
@@ -149,6 +156,7 @@ def test_names_that_leave_the_folder_or_hide_are_refused(name: str, tmp_path: Pa
     assert isinstance(refusal(craft(tmp_path / "tiny-1.zip", fill), tmp_path), UnsafeArchive)
 
 
+@pytest.mark.row(7)
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFDIR, stat.S_IFBLK, stat.S_IFIFO])
 def test_links_folders_and_devices_are_refused(kind: int, tmp_path: Path) -> None:
     def fill(archive: zipfile.ZipFile) -> None:
@@ -160,12 +168,14 @@ def test_links_folders_and_devices_are_refused(kind: int, tmp_path: Path) -> Non
     assert "link, folder or device" in str(refusal(craft(tmp_path / "tiny-1.zip", fill), tmp_path))
 
 
+@pytest.mark.row(9)
 @pytest.mark.parametrize("name", ["card.md", "CARD.md"])
 def test_names_that_collide_are_refused(name: str, tmp_path: Path) -> None:
     path = craft(tmp_path / "tiny-1.zip", lambda archive: archive.writestr(name, b"x"))
     assert "collide" in str(refusal(path, tmp_path))
 
 
+@pytest.mark.row(9)
 def test_a_file_that_the_manifest_does_not_list_is_refused(tmp_path: Path) -> None:
     path = craft(tmp_path / "tiny-1.zip", lambda archive: archive.writestr("extra.bin", b"x"))
     assert "extra.bin" in str(refusal(path, tmp_path))
@@ -187,6 +197,7 @@ def test_a_file_with_another_digest_than_listed_is_refused(tmp_path: Path) -> No
     assert "card.md" in str(error)
 
 
+@pytest.mark.row(6)
 def test_a_zip_without_a_manifest_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tiny-1.zip"
     with zipfile.ZipFile(path, "w") as archive:
@@ -226,6 +237,63 @@ def test_entries_that_share_bytes_are_refused(tmp_path: Path) -> None:
         first = archive.getinfo("model.onnx")
         archive.getinfo("card.md").header_offset = first.header_offset
     assert isinstance(refusal(path, tmp_path), UnsafeArchive)
+
+
+def _deep_bomb(path: Path) -> None:
+    """Ratio 1,000, as deflate gives at most."""
+    craft(path, lambda archive: archive.writestr("bomb.bin", bytes(300_000_000)))
+
+
+def _wide_bomb(path: Path) -> None:
+    """A total beyond the cap, each file within the ratio: sizes in the directory are only promises."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for place in range(40):
+            archive.writestr(f"part-{place}", b"x")
+            info = archive.filelist[-1]
+            info.file_size, info.compress_size = 2 << 30, 16 << 20
+
+
+def _many_entries(path: Path) -> None:
+    """A directory of 100,000 entries."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for place in range(1000):
+            archive.writestr(f"{place:05}", b"")
+        archive.filelist *= 100
+        archive._didModify = True
+
+
+def _nested(path: Path) -> None:
+    """A bomb in a zip in the zip: nothing opens it."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.bin", bytes(50_000_000))
+    craft(path, lambda archive: archive.writestr("inner.zip", inner.getvalue()))
+
+
+def _overlapping(path: Path) -> None:
+    """Many names for the same bytes (Fifield, 2019)."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("kernel", bytes(900_000))
+        kernel = archive.filelist[0]
+        for place in range(40):
+            other = copy.copy(kernel)
+            other.filename = other.orig_filename = f"name-{place}"
+            archive.filelist.append(other)
+
+
+@pytest.mark.row(8)
+@pytest.mark.parametrize("make", [_deep_bomb, _wide_bomb, _many_entries, _nested, _overlapping])
+def test_a_bomb_is_stopped_at_once(make: Callable[[Path], None], tmp_path: Path, figure: Callable[[str], None]) -> None:
+    path = tmp_path / "tiny-1.zip"
+    make(path)
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert isinstance(refusal(path, tmp_path), UnsafeArchive | InvalidManifest)
+    took_s = time.monotonic() - started
+    assert took_s < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+    written = sum(each.stat().st_size for each in (tmp_path / "inside").rglob("*") if each.is_file())
+    assert written < 10_000_000
+    figure(f"{make.__name__.strip('_').replace('_', ' ')}: {took_s * 1000:.0f} ms")
 
 
 def test_a_directory_that_lies_about_a_size_is_refused(bundle: Path, tmp_path: Path) -> None:

@@ -1,14 +1,12 @@
 import hashlib
 import socket
-import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
+from essays.backoff import Backoff
 from essays.errors import (
     DigestMismatch,
     ObjectMissing,
@@ -20,8 +18,10 @@ from essays.errors import (
 )
 from essays.settings import StoreSettings
 from essays.store import Store, open_store
+from tests.fault_proxy import fault_proxy
 
 PLENTY = 1 << 30
+PART_BYTES = 8 << 20
 
 
 @pytest.fixture(scope="module")
@@ -163,79 +163,54 @@ def test_a_store_that_is_down_is_unreachable_and_named(tmp_path):
             store.download("k", tmp_path / "down", max_bytes=PLENTY)
 
 
-def test_a_download_that_breaks_goes_on_where_it_broke(settings, tmp_path):
-    content = bytes(range(256)) * 4096 * 4
-    (tmp_path / "up").write_bytes(content)
-    open_store(settings).upload(tmp_path / "up", "big", "0" * 64)
-    with breaking_proxy(settings.endpoint_url, after_bytes=len(content) * 3 // 4) as proxy:
+@pytest.mark.row(3)
+def test_a_download_reset_at_95_percent_goes_on_where_it_broke(settings, tmp_path, figure):
+    content = bytes(range(256)) * 4096 * 12
+    open_store(settings).put_bytes("big", content)
+    with fault_proxy(settings.endpoint_url) as proxy:
+        proxy.cut_after = len(content) * 95 // 100
         store = open_store(settings.model_copy(update={"endpoint_url": proxy.endpoint}))
         store.download("big", tmp_path / "down", max_bytes=PLENTY)
+        assert proxy.cuts == 1
+        twice = proxy.bytes_sent - len(content)
     assert (tmp_path / "down").read_bytes() == content
-    assert proxy.broken == 1
-    assert proxy.bytes_sent < len(content) * 1.5
+    assert twice <= PART_BYTES
+    figure(f"{max(twice, 0) / 1e6:.2f} MB of {len(content) / 1e6:.1f} MB came twice")
 
 
-def test_an_object_overwritten_while_it_is_read_is_never_mixed(settings, tmp_path):
+@pytest.mark.row(4)
+@pytest.mark.parametrize("size_bytes", [16 << 20, 9 << 20], ids=["of the same size", "shorter"])
+def test_an_object_overwritten_while_it_is_read_is_read_again_and_never_mixed(settings, tmp_path, size_bytes):
     writer = open_store(settings)
     writer.put_bytes("big", b"a" * (16 << 20))
-    with breaking_proxy(settings.endpoint_url, after_bytes=12 << 20) as proxy:
-        proxy.on_break = lambda: writer.put_bytes("big", b"b" * (16 << 20))
+    new = b"b" * size_bytes
+    with fault_proxy(settings.endpoint_url) as proxy:
+        proxy.cut_after = 12 << 20
+        proxy.on_cut = lambda: writer.put_bytes("big", new)
         store = open_store(settings.model_copy(update={"endpoint_url": proxy.endpoint}))
-        with pytest.raises(DigestMismatch, match="overwritten while it was read"):
-            store.download("big", tmp_path / "down", max_bytes=PLENTY)
+        store.download("big", tmp_path / "down", max_bytes=PLENTY)
+        assert proxy.cuts == 1
+    assert (tmp_path / "down").read_bytes() == new
 
 
-class BreakingProxy:
-    """Passes TCP on and cuts the first connection that carries too much; real sockets, a real break."""
-
-    def __init__(self, target: tuple[str, int], after_bytes: int) -> None:
-        self.target, self.after_bytes = target, after_bytes
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        self.bytes_sent = self.broken = 0
-        self.on_break = lambda: None
-
-    def serve(self) -> None:
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.relay, args=(client,), daemon=True).start()
-
-    def relay(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self.target) as server:
-            threading.Thread(target=self.pump, args=(client, server), daemon=True).start()
-            sent = 0
-            while chunk := server.recv(65536):
-                sent += len(chunk)
-                self.bytes_sent += len(chunk)
-                if not self.broken and sent > self.after_bytes:
-                    self.broken += 1
-                    self.on_break()
-                    client.shutdown(socket.SHUT_RDWR)
-                    return
-                client.sendall(chunk)
-
-    @staticmethod
-    def pump(source: socket.socket, target: socket.socket) -> None:
-        try:
-            while chunk := source.recv(65536):
-                target.sendall(chunk)
-        except OSError:
-            pass
+@pytest.mark.row(4)
+def test_an_overwritten_object_of_another_size_than_promised_is_refused(settings, tmp_path):
+    writer = open_store(settings)
+    writer.put_bytes("big", b"a" * (16 << 20))
+    with fault_proxy(settings.endpoint_url) as proxy:
+        proxy.cut_after = 12 << 20
+        proxy.on_cut = lambda: writer.put_bytes("big", b"b")
+        store = open_store(settings.model_copy(update={"endpoint_url": proxy.endpoint}))
+        with pytest.raises(DigestMismatch, match="1 bytes in the store"):
+            store.download("big", tmp_path / "down", max_bytes=PLENTY, size_bytes=16 << 20)
 
 
-@contextmanager
-def breaking_proxy(endpoint: str, after_bytes: int) -> Iterator[BreakingProxy]:
-    host, port = endpoint.removeprefix("http://").split(":")
-    proxy = BreakingProxy((host, int(port)), after_bytes)
-    thread = threading.Thread(target=proxy.serve, daemon=True)
-    thread.start()
-    yield proxy
-    proxy.listener.shutdown(socket.SHUT_RDWR)
-    proxy.listener.close()
-    thread.join()
+def test_pauses_grow_to_a_cap_and_are_drawn_at_random():
+    backoff = Backoff(base_s=0.1, cap_s=2.0)
+    drawn = [[backoff.pause_s(failures) for _ in range(50)] for failures in (1, 3, 30)]
+    for pauses, longest in zip(drawn, (0.1, 0.4, 2.0), strict=True):
+        assert all(longest / 2 <= pause <= longest for pause in pauses)
+        assert len(set(pauses)) == 50
 
 
 def test_file_store_leaves_nothing_beside_the_objects(tmp_path: Path):

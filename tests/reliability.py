@@ -1,0 +1,152 @@
+"""Which rows of the goal table (reliability.toml) a run of the tests proved, written to reports/reliability.*.
+
+`@pytest.mark.row(3, 4)` binds a test to rows; the fixture `figure` notes what it measured. With `--reliability` the
+report takes up every row's test that ran, and keeps the others as they were: slow and quick runs add up. A row without
+a test stands there as open.
+"""
+
+import json
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS_FILE = Path(__file__).with_name("reliability.toml")
+JSON_FILE = ROOT / "reports" / "reliability.json"
+PAGE_FILE = JSON_FILE.with_suffix(".md")
+PAGE_HEAD = """# Faults and bad input: what was shown
+
+Made by `make reliability` and `make chaos`; not edited by hand. A row is shown when every test bound to it passed; a
+row without a test is open. Cut short: what must happen stands in full in `tests/reliability.toml`.
+
+"""
+
+
+@dataclass(frozen=True, order=True)
+class Proof:
+    """A test's word on a row; no test means that the row is open."""
+
+    row: int
+    test: str | None
+    passed: bool
+    figure: str | None
+
+
+@dataclass
+class Outcome:
+    """A test's runs, one for each of its parameters."""
+
+    rows: tuple[int, ...]
+    passed: bool = True
+    figures: dict[str, None] = field(default_factory=dict)
+
+
+def read_rows() -> dict[int, dict[str, str]]:
+    """Fault and what must happen, by row."""
+    return {int(number): row for number, row in tomllib.loads(ROWS_FILE.read_text("utf-8")).items()}
+
+
+class Collector:
+    """Hears of every test that ran."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, Outcome] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        properties = dict(report.user_properties)
+        rows = properties.get("rows")
+        if not isinstance(rows, tuple) or report.skipped or (report.when != "call" and report.passed):
+            return
+        outcome = self.outcomes.setdefault(report.nodeid.split("[")[0], Outcome(rows))
+        outcome.passed &= report.passed
+        outcome.figures |= {str(value): None for name, value in report.user_properties if name == "figure"}
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.outcomes and session.config.getoption("--reliability"):
+            write(merge(read(), self.outcomes))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--reliability", action="store_true", help="write reports/reliability.* from the tests that ran")
+    parser.addoption("--chaos-kills", type=int, default=8, help="random kills in the kill test (default: %(default)s)")
+    parser.addoption("--chaos-seed", type=int, default=5, help="the same seed kills at the same points")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "row(*numbers): proves these rows of tests/reliability.toml")
+    config.addinivalue_line("markers", "chaos: the kill and fault matrix; `make chaos` runs it at full length")
+    config.pluginmanager.register(Collector(), "reliability-collector")
+
+
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    known = read_rows()
+    for item in items:
+        rows = tuple(sorted({number for mark in item.iter_markers("row") for number in mark.args}))
+        if unknown := [row for row in rows if row not in known]:
+            raise pytest.UsageError(f"{item.nodeid}: no such rows: {unknown}")
+        if rows:
+            item.user_properties.append(("rows", rows))
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Notes a figure for the report: `figure("resumed after 312 kB")`."""
+    return lambda text: request.node.user_properties.append(("figure", text))
+
+
+def read() -> list[Proof]:
+    """What earlier runs left."""
+    if not JSON_FILE.exists():
+        return []
+    return [Proof(**entry) for entry in json.loads(JSON_FILE.read_text("utf-8")) if entry["test"] is not None]
+
+
+def merge(before: Iterable[Proof], outcomes: dict[str, Outcome]) -> list[Proof]:
+    """Earlier proofs of tests that still are there and did not run now, these runs, and the open rows."""
+    kept = [proof for proof in before if proof.test not in outcomes and _is_there(proof.test)]
+    new = [
+        Proof(row, test, outcome.passed, "; ".join(outcome.figures) or None)
+        for test, outcome in outcomes.items()
+        for row in outcome.rows
+    ]
+    shown = {proof.row for proof in [*kept, *new]}
+    missing = [Proof(row, None, False, None) for row in read_rows() if row not in shown]
+    return sorted([*kept, *new, *missing], key=lambda proof: (proof.row, proof.test or ""))
+
+
+def write(proofs: list[Proof]) -> None:
+    """Leave both files."""
+    JSON_FILE.parent.mkdir(exist_ok=True)
+    rows = ",\n".join(f" {json.dumps(asdict(proof), ensure_ascii=False)}" for proof in proofs)
+    JSON_FILE.write_text(f"[\n{rows}\n]\n", "utf-8")
+    PAGE_FILE.write_text(page(proofs), "utf-8")
+
+
+def page(proofs: list[Proof]) -> str:
+    """The report for people."""
+    rows = read_rows()
+    by_row = {row: [proof for proof in proofs if proof.row == row and proof.test] for row in rows}
+    shown = [row for row, own in by_row.items() if own and all(proof.passed for proof in own)]
+    failed = [row for row, own in by_row.items() if not all(proof.passed for proof in own)]
+    opened = [row for row, own in by_row.items() if not own]
+    lines = [
+        PAGE_HEAD + f"{len(shown)} of {len(rows)} rows shown, {len(failed)} failed, {len(opened)} open"
+        f"{': ' + ', '.join(map(str, opened)) if opened else ''}.\n",
+        "| # | fault | must happen | shown | figure | tests |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row, own in by_row.items():
+        state = "open" if row in opened else "**failed**" if row in failed else "yes"
+        figures = "; ".join(dict.fromkeys(proof.figure for proof in own if proof.figure))
+        tests = "<br>".join(f"`{proof.test}`" for proof in own)
+        cells = (row, rows[row]["fault"], rows[row]["must"], state, figures, tests)
+        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _is_there(test: str | None) -> bool:
+    file, _, name = (test or "").partition("::")
+    return bool(name) and (ROOT / file).exists() and f"def {name.split('::')[-1]}(" in (ROOT / file).read_text("utf-8")
