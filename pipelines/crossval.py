@@ -45,24 +45,23 @@ def crossval(profile: str, seed: int | None, reports: Path) -> None:
     checkout = CHECKOUTS / f"{profile}-seed-{own_seed}"
     check_out(checkout)
     environment = stage_environment()
-    _call(checkout, environment, "python", "-m", "pipelines.profile", "--name", profile, "--seed", str(own_seed))
-    _call(checkout, environment, "dvc", "cache", "dir", "--local", str(Path(".dvc/cache").resolve()))
+    set_up(checkout, environment, profile, own_seed)
     record = reports / f"seed-{own_seed}"
     take_up(checkout, record)
     # First what is in no cache (essays); then the models, whose weights may be missing where their scores are recorded.
-    _call(checkout, environment, "dvc", "repro", "split")
+    call(checkout, environment, "dvc", "repro", "split")
     try:
-        _call(checkout, environment, "dvc", "repro", "--allow-missing", "ensemble")
+        call(checkout, environment, "dvc", "repro", "--allow-missing", "ensemble")
     finally:
         for path in RECORDED:
             bring(checkout / path, record / path.name)
-    _call(checkout, environment, "dvc", "repro", "--single-item", "evaluate")
+    call(checkout, environment, "dvc", "repro", "--single-item", "evaluate")
     for path in sorted((checkout / OUT_OF_FOLD_FOLDER).glob("*.csv")):
         target = reports / "oof" / path.name
         merge_rows(path, target)
         wrote(target)
     if own_seed == default_seed:
-        for name in ("evaluation.md", "metrics.json", "plots"):
+        for name in ("evaluation.md", "metrics.json", "plots", "validity.html", "validity.json"):
             bring(checkout / REPORTS / name, reports / name)
     say("now: make table")
 
@@ -81,6 +80,12 @@ def check_out(folder: Path) -> None:
     _git(folder, "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD")
     if kept is not None:
         lock.write_bytes(kept)
+
+
+def set_up(checkout: Path, environment: dict[str, str], profile: str, seed: int) -> None:
+    """Set the profile in a checkout, and share this one's DVC cache with it."""
+    call(checkout, environment, "python", "-m", "pipelines.profile", "--name", profile, "--seed", str(seed))
+    call(checkout, environment, "dvc", "cache", "dir", "--local", str(Path(".dvc/cache").resolve()))
 
 
 def take_up(checkout: Path, record: Path) -> None:
@@ -118,20 +123,21 @@ def bring(source: Path, target: Path) -> None:
     wrote(target)
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageFailed(f"git {' '.join(arguments)} in {folder.resolve()}: {done.stderr.strip()}")
-    return done.stdout
-
-
-def _call(folder: Path, environment: dict[str, str], *command: str) -> None:
+def call(folder: Path, environment: dict[str, str], *command: str) -> None:
+    """Run a command in a checkout, heard and seen as ours. Raises StageFailed with what to do next."""
     done = subprocess.run(command, cwd=folder, env=environment, check=False)
     if done.returncode:
         raise StageFailed(
             f"{' '.join(command)} ended with code {done.returncode} in {folder}; what is done stays done:"
             " mend the cause and give the same command again"
         )
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageFailed(f"git {' '.join(arguments)} in {folder.resolve()}: {done.stderr.strip()}")
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data.folds import SplitConfig
 from data.refit import is_refit
-from data.tables import FOLDS_FILE, FOLDS_SCHEMA, read_essay_rows, read_table
+from data.tables import AUDIT_FILE, AUDIT_SCHEMA, FOLDS_FILE, FOLDS_SCHEMA, read_essay_rows, read_table
 from essays import console
 from essays.calibration import read_calibration
 from essays.ensemble import ENSEMBLE
@@ -23,9 +23,13 @@ from training.pipeline_state import read_state
 from training.plot_tables import write_plot_tables
 from training.plots import draw_plots
 from training.report import evaluation_page, write_page
-from training.summary import METRICS_FILE, metrics_tree, summarise, write_metrics
+from training.subgroups import attributes_of
+from training.summary import METRICS_FILE, CorpusSummary, metrics_tree, summarise, write_metrics
 from training.tracked_results import track_results
 from training.tracking import best_effort, open_tracker
+from training.validity import validity
+from training.validity_page import VALIDITY_PAGE, validity_page
+from training.validity_tree import VALIDITY_FILE, validity_tree
 
 REPORTS_FOLDER = Path("reports")
 PLOTS_FOLDER = REPORTS_FOLDER / "plots"
@@ -42,14 +46,15 @@ def main() -> None:
     """Evaluate as section `evaluate` of params.yaml says, write the reports, record them in MLflow."""
     argparse.ArgumentParser(
         prog="python -m pipelines.evaluate",
-        description=f"Measure every model on the test essays of every fold; write {METRICS_FILE} and {PAGE_FILE}.",
+        description=f"Measure every model on the test essays of every fold; write {METRICS_FILE} and {PAGE_FILE}, and"
+        f" in {VALIDITY_PAGE} whether each may be trusted.",
     ).parse_args()
     config, calibrate = read_params("evaluate", EvaluateConfig), read_params("calibrate", CalibrateConfig)
     seed = read_params("seed", int)
     models, split = read_params("models", tuple[str, ...]), read_params("split", SplitConfig)
     folds = tuple(fold for fold in read_params("folds", tuple[int, ...]) if not is_refit(fold, split))
     if not folds:
-        leave_nothing_measured()
+        leave_nothing_measured(config.interval_coverage)
         return
     results, tables = evaluate(config, calibrate, seed, [*models, ENSEMBLE], folds)
     trained = [read_curve(model, fold, scores_folder(model, fold) / HISTORY_FILE) for model in models for fold in folds]
@@ -64,20 +69,29 @@ def main() -> None:
     write_page(evaluation_page(summaries, config.interval_coverage, captioned), PAGE_FILE)
     console.wrote(METRICS_FILE)
     console.wrote(PAGE_FILE)
+    write_validity(summaries, folds, config.interval_coverage)
     with best_effort():
         tracker = open_tracker(read_params("tracking", TrackingConfig), read_state())
         track_results(tracker, results, summaries, curves, config.interval_coverage, REPORTS_FOLDER)
 
 
-def leave_nothing_measured() -> None:
+def leave_nothing_measured(coverage: float) -> None:
     """The stage's outputs where every model is for serving and none has a test part (docs/decisions/0011)."""
     for folder in (OUT_OF_FOLD_FOLDER, PLOTS_FOLDER):
         folder.mkdir(parents=True, exist_ok=True)
     write_metrics({}, METRICS_FILE)
     write_page(UNMEASURED_PAGE, PAGE_FILE)
     console.say("nothing to measure: the models of this run are for serving, and have no test essays")
-    console.wrote(METRICS_FILE)
-    console.wrote(PAGE_FILE)
+    write_validity([], (), coverage)
+
+
+def write_validity(summaries: Sequence[CorpusSummary], folds: Sequence[int], coverage: float) -> None:
+    """The validity report, as a page and as JSON; `coverage` is that of its intervals."""
+    found = validity(summaries, attributes_of(read_table(AUDIT_FILE, AUDIT_SCHEMA)), coverage)
+    write_metrics(validity_tree(found, folds, coverage), VALIDITY_FILE)
+    write_page(validity_page(found, folds, coverage), VALIDITY_PAGE)
+    console.wrote(VALIDITY_FILE)
+    console.wrote(VALIDITY_PAGE)
 
 
 def evaluate(

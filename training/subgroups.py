@@ -1,6 +1,6 @@
 """Whether grades are as fair to one group of writers as to another: attributes from audit.parquet, never an input."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,11 @@ class Group:
     num_essays: int
     smd: Measured
     """Mean grade above (+) or below (-) the humans', in standard deviations; nan, and no bar, for a group too small."""
+
+    @property
+    def title(self) -> str:
+        """The name, and what it is of where that is a number: `school grade 12`."""
+        return f"{self.attribute.replace('_', ' ')} {self.name}" if self.name.isdigit() else self.name
 
     @property
     def too_small(self) -> bool:
@@ -62,13 +67,6 @@ def groups_of(prompt: PromptSummary, attributes: Attributes, coverage: float) ->
         found = [_group(attribute, name, grades[mask], human[mask], coverage) for name, mask in members]
         groups += sorted(found, key=lambda group: -group.num_essays)
     return tuple(groups)
-
-
-def num_unknown(prompt: PromptSummary, attributes: Attributes) -> Mapping[str, int]:
-    """How many test essays' writers lack an attribute, by attribute; those that all lack are left out."""
-    essay_ids: Sequence[str] = [essay_id for result in prompt.results for essay_id in result.essay_ids.tolist()]
-    unknown = {name: sum(essay_id not in groups for essay_id in essay_ids) for name, groups in attributes.items()}
-    return {name: count for name, count in unknown.items() if count < len(essay_ids)}
 
 
 def _group(attribute: str, name: str, grades: NDArray, human: NDArray, coverage: float) -> Group:

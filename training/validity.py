@@ -116,7 +116,7 @@ CRITERIA: dict[str, Places] = {
     "qwk": _of("qwk"),
     "degradation": _of("degradation"),
     "smd": _of("smd"),
-    "group_smd": lambda prompt: [(group.name, group.smd) for group in prompt.groups],
+    "group_smd": lambda prompt: [(group.title, group.smd) for group in prompt.groups],
     "sd_ratio": _of("sd_ratio"),
     "adjacent": _of("adjacent"),
     "coverage": _of("coverage"),
