@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data.folds import FoldRow
-from data.rows import Essay
-from data.tables import ESSAYS_FILE, FOLDS_FILE, essays_table, folds_table, write_table
+from data.rows import Essay, Writer
+from data.tables import AUDIT_FILE, ESSAYS_FILE, FOLDS_FILE, audit_table, essays_table, folds_table, write_table
 from essays.calibration import write_calibration
 from essays.errors import StageFailed
 from essays.metrics import fisher_mean, quadratic_weighted_kappa, spread_ratio
@@ -292,6 +292,8 @@ def write_checkout(folder, models=("lexical", "minilm")):
         essays, parts = [*essays, *ours], parts | theirs
     write_table(essays_table(essays), folder / ESSAYS_FILE)
     write_table(folds_table([FoldRow(name, 0, part) for name, part in parts.items()]), folder / FOLDS_FILE)
+    writers = [Writer(each.essay_id, "Female", None, None, None) for each in essays if each.corpus == "ellipse"]
+    write_table(audit_table(writers), folder / AUDIT_FILE)
     lengths = fourth_root_lengths(essays)
     base = baseline_scores(essays, lengths, parts)[LENGTH_ONLY]
     members, calibrations = {}, {}
@@ -354,10 +356,16 @@ def test_stage_writes_every_report(reports):
         "plots/predicted_vs_human_lexical.svg",
         "plots/predicted_vs_human_minilm.svg",
         "plots/qwk.svg",
+        "validity.html",
+        "validity.json",
     ]
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert list(metrics) == ["lexical", "minilm", "ensemble", LENGTH_ONLY, MEAN_GRADE]
     assert metrics["lexical"]["prompts"]["asap-3"]["human_qwk"] > 0.5
+    validity = json.loads((folder / "validity.json").read_text(encoding="utf-8"))
+    assert list(validity["corpora"]["ellipse"]) == ["ensemble", "lexical", "minilm"]
+    (group,) = validity["corpora"]["ellipse"]["ensemble"]["prompts"][ELLIPSE]["group_smd"]["gender"].values()
+    assert group["num_essays"] == metrics["ensemble"]["prompts"][ELLIPSE]["num_essays"]
     page = (folder / "evaluation.md").read_text(encoding="utf-8")
     for link in ("plots/qwk.svg", "plots/confusion_ensemble.svg"):
         assert f"]({link})" in page

@@ -7,23 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, sync_playwright
 
 from serving.desk import Desk
 from serving.routes import create_app
 from serving.swagger import swagger_folder
+from tests.chromium import browser
 
-CHROMIUM = "/usr/bin/chromium"
-# As root in a container, and without a word to anybody outside.
-CHROMIUM_OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+__all__ = ["browser", "page_address"]
 
 
 @pytest.fixture(scope="session")
@@ -40,12 +30,3 @@ def page_address(desk: Desk) -> Iterator[str]:
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True
     thread.join()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium."""
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
-        yield opened
-        opened.close()
