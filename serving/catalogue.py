@@ -26,6 +26,8 @@ class LocalArtifact:
     digest: str
     """sha256 of the published zip; also the folder's name."""
     folder: Path
+    stale: bool = False
+    """Whether nobody could say if it is the champion still."""
 
 
 @dataclass(frozen=True)

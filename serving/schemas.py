@@ -226,9 +226,9 @@ class ModelState(Schema):
     """Where a model stands on its way to being served."""
 
     name: str
-    state: Literal["waiting", "loading", "warming", "ready", "failed"]
+    state: Literal["waiting", "fetching", "loading", "warming", "ready", "failed"]
     detail: str | None = None
-    """The reason, when it failed."""
+    """The reason, when it failed or waits for something."""
 
 
 class QueueInfo(Schema):
@@ -273,3 +273,5 @@ class ReadinessResponse(Schema):
 
     ready: bool
     models: list[ModelState]
+    reason: str | None = None
+    """What the service waits for, where it is no single model."""

@@ -31,7 +31,7 @@ def bundle_path(store: Store, name: str) -> Path:
 
 
 def contents(root: Path) -> set[str]:
-    return {path.name for path in root.iterdir()} - {".lock", "staging"}
+    return {path.name for path in root.iterdir()} - {".lock", ".state", "staging"}
 
 
 def test_every_champion_becomes_a_folder_named_by_its_digest_and_no_zip_stays(store: Store, tmp_path: Path) -> None:
