@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from essays.prompts import Prompt
 from essays.source_texts import answers_source
+from serving.cache.runs import CacheMode
 from serving.catalogue import ServedModel
 from serving.desk import Desk
 from serving.schemas import (
@@ -20,6 +21,8 @@ from serving.schemas import (
     PromptInfo,
     PromptQuality,
     PromptsResponse,
+    PurgeRequest,
+    PurgeResponse,
     Schema,
     ScoreRequest,
     ScoreResponse,
@@ -38,30 +41,36 @@ class Call:
     takes: type[Schema] | None
     gives: type[Schema]
     # The request's type is `takes`, which a frozen table of different calls cannot say.
-    answer: Callable[[Desk, Any], Awaitable[Schema]]
+    answer: Callable[[Desk, Any, CacheMode], Awaitable[Schema]]
     errors: tuple[int, ...]
     """Statuses other than 200 that it may answer."""
+    operator_only: bool = False
+    """Whether it needs the operator's token."""
 
 
-async def _score(desk: Desk, request: ScoreRequest) -> ScoreResponse:
-    return await desk.scorer().score(request.essay, request.prompt_id, request.model)
+async def _score(desk: Desk, request: ScoreRequest, mode: CacheMode) -> ScoreResponse:
+    return await desk.scorer().score(request.essay, request.prompt_id, request.model, mode)
 
 
-async def _score_batch(desk: Desk, request: BatchRequest) -> BatchResponse:
-    return await desk.scorer().score_batch(request.essays)
+async def _score_batch(desk: Desk, request: BatchRequest, mode: CacheMode) -> BatchResponse:
+    return await desk.scorer().score_batch(request.essays, mode)
 
 
-async def _compare(desk: Desk, request: ComparisonRequest) -> ComparisonResponse:
-    return await desk.scorer().compare(request.essay, request.prompt_id)
+async def _compare(desk: Desk, request: ComparisonRequest, mode: CacheMode) -> ComparisonResponse:
+    return await desk.scorer().compare(request.essay, request.prompt_id, mode)
 
 
-async def _models(desk: Desk, _: None) -> ModelsResponse:
+async def _purge(desk: Desk, request: PurgeRequest, _: CacheMode) -> PurgeResponse:
+    return await desk.purge(request)
+
+
+async def _models(desk: Desk, _: None, __: CacheMode) -> ModelsResponse:
     scorer = desk.scorer()
     infos = [_model_info(scorer, model) for model in scorer.catalogue.models.values()]
     return ModelsResponse(default=scorer.catalogue.default_model, models=infos)
 
 
-async def _prompts(desk: Desk, _: None) -> PromptsResponse:
+async def _prompts(desk: Desk, _: None, __: CacheMode) -> PromptsResponse:
     catalogue = desk.catalogue()
     return PromptsResponse(
         prompts=[
@@ -71,7 +80,7 @@ async def _prompts(desk: Desk, _: None) -> PromptsResponse:
     )
 
 
-async def _status(desk: Desk, _: None) -> StatusResponse:
+async def _status(desk: Desk, _: None, __: CacheMode) -> StatusResponse:
     return desk.status()
 
 
@@ -99,7 +108,17 @@ CALLS: tuple[Call, ...] = (
     ),
     Call("GET", "/models", "What is served, and how well it agrees with people", None, ModelsResponse, _models, (503,)),
     Call("GET", "/prompts", "Writing tasks and their score ranges", None, PromptsResponse, _prompts, (503,)),
-    Call("GET", "/status", "State, queue, limits and versions", None, StatusResponse, _status, ()),
+    Call("GET", "/status", "State, queue, cache, limits and versions", None, StatusResponse, _status, ()),
+    Call(
+        "POST",
+        "/cache/purge",
+        "Forget kept scores of a model, a prompt or an essay",
+        PurgeRequest,
+        PurgeResponse,
+        _purge,
+        (*_READING_ERRORS, 403),
+        operator_only=True,
+    ),
 )
 
 

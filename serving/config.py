@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from essays.settings import Settings, SettingsSection
+from serving.cache.settings import CacheSettings
 from serving.runtimes.choice import Runtimes, RuntimeSetting
 
 
@@ -33,6 +34,8 @@ class ServiceSettings(SettingsSection):
     """Largest request body that is read."""
     max_batch_essays: int = Field(default=64, ge=1)
     """Most essays in one batch."""
+    cache: CacheSettings = Field(default_factory=CacheSettings)
+    """Scores that were computed before (`serving.cache`)."""
 
     @property
     def num_lanes(self) -> int:

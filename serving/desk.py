@@ -1,21 +1,27 @@
 """One worker's state: where each model stands, and the scorer once all are warm. The routes ask nothing else."""
 
+import asyncio
 import platform
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from essays.gate import MAX_CHARACTERS, MIN_WORDS
+from essays.text import normalize_text
+from serving.cache.result_cache import ResultCache
+from serving.cache.status import CacheCollector, cache_info
 from serving.catalogue import Catalogue, LocalArtifact
 from serving.config import ServiceSettings
-from serving.errors import NotReady
+from serving.errors import InvalidRequest, NotReady
 from serving.lanes import LanePool
 from serving.loading import WarmModels, load_and_warm
 from serving.metrics import Metrics
 from serving.schemas import (
-    CacheMarker,
+    CacheInfo,
     Limits,
     ModelState,
+    PurgeRequest,
+    PurgeResponse,
     QueueInfo,
     ReadinessResponse,
     StatusResponse,
@@ -53,6 +59,8 @@ class Desk:
         """Take no more requests."""
         if self._scorer is not None:
             self._scorer.pool.close()
+            if self._scorer.cache is not None:
+                self._scorer.cache.close()
 
     @property
     def ready(self) -> bool:
@@ -80,10 +88,25 @@ class Desk:
             models=list(self._states.values()),
             uptime_s=round(time.monotonic() - self._started, 1),
             queue=None if self._scorer is None else _queue(self._scorer.pool),
-            cache=CacheMarker(),
+            cache=self._cache_info(),
             limits=self._limits(),
             versions={"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
         )
+
+    async def purge(self, request: PurgeRequest) -> PurgeResponse:
+        """Forget kept scores. Raises InvalidRequest, or CacheFault when it could not be done."""
+        cache = self.scorer().cache
+        parts = [request.model, request.prompt_id, request.essay]
+        if request.everything == any(part is not None for part in parts):
+            raise InvalidRequest(
+                "everything: say what to purge by model, prompt_id or essay, or that it is everything, and not both",
+                field="everything",
+            )
+        if cache is None:
+            return PurgeResponse(purged=0)
+        text = None if request.essay is None else normalize_text(request.essay)
+        purged = await asyncio.to_thread(cache.purge, model=request.model, prompt_id=request.prompt_id, text=text)
+        return PurgeResponse(purged=purged)
 
     def render_metrics(self) -> bytes:
         """Prometheus' text."""
@@ -99,10 +122,17 @@ class Desk:
             timeout_s=self.settings.timeout_s,
         )
 
+    def _cache_info(self) -> CacheInfo:
+        models = [] if self._scorer is None else list(self._scorer.catalogue.models.values())
+        return cache_info(self.settings.cache, None if self._scorer is None else self._scorer.cache, models)
+
     def _make_scorer(self, warm: WarmModels) -> Scorer:
         settings = self.settings
         limits = RequestLimits(settings.timeout_s, settings.batch_timeout_s, settings.max_batch_essays)
-        return Scorer(warm.catalogue, LanePool(warm.lanes, settings.max_open_jobs), self.metrics, limits)
+        cache = None if settings.cache.kind == "off" else ResultCache(settings.cache)
+        if cache is not None:
+            self.metrics.registry.register(CacheCollector(cache, list(warm.catalogue.models.values())))
+        return Scorer(warm.catalogue, LanePool(warm.lanes, settings.max_open_jobs), self.metrics, limits, cache)
 
 
 def _queue(pool: LanePool) -> QueueInfo:

@@ -6,6 +6,8 @@ ServingError (essays.errors.FairmarkError)
 │   ├── InvalidRequest                           JSON, but not what the call takes
 │   ├── BodyTooLarge                             more bytes than are read
 │   └── UnsupportedMediaType                     neither JSON nor, on the page, a form
+├── NotAllowed                                   an operator's call, by somebody who has not shown to be one
+├── CacheFault                                   the cache failed: a miss, and an error for a purge alone
 ├── NotReady                                     models are still being loaded, or could not be
 ├── Overloaded                                   as many essays wait as may wait
 └── DeadlinePassed                               no score within the time that a request may take
@@ -54,6 +56,19 @@ class BodyTooLarge(RequestError):
 
 class UnsupportedMediaType(RequestError):
     """A body of a kind that the call does not read."""
+
+
+class NotAllowed(ServingError):
+    """A call that needs the operator's token."""
+
+
+class CacheFault(ServingError):
+    """The result cache is broken, locked, full or away: a miss for an essay, an error for a purge."""
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        """One of a closed list, for counting: locked, full, corrupt, unreachable, timeout, closed."""
 
 
 class NotReady(ServingError):
@@ -107,6 +122,7 @@ class Reply:
 STATUS_AND_CODE: Sequence[tuple[type[FairmarkError], int, str]] = (
     (MalformedRequest, 400, "malformed_request"),
     (MalformedText, 400, "malformed_text"),
+    (NotAllowed, 403, "not_allowed"),
     (UnknownPrompt, 404, "unknown_prompt"),
     (UnknownModel, 404, "unknown_model"),
     (BodyTooLarge, 413, "body_too_large"),
@@ -117,6 +133,7 @@ STATUS_AND_CODE: Sequence[tuple[type[FairmarkError], int, str]] = (
     (BadInput, 422, "invalid_request"),
     (Overloaded, 429, "overloaded"),
     (NotReady, 503, "not_ready"),
+    (CacheFault, 503, "cache_unavailable"),
     (DeadlinePassed, 504, "deadline_passed"),
 )
 """The first row whose kind fits decides. An unscorable essay's code is its reason (`essays.gate.REASONS`)."""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from essays.encoding import Arrays
 from essays.ensemble import mix_unit_scores
 from serving.catalogue import Catalogue, ServedModel
 from serving.lanes import Lane
@@ -20,20 +21,40 @@ class Run:
     infer_ms: float
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """An essay as one graph takes it."""
+
+    arrays: Arrays
+    tokens_used: int
+    truncated: bool
+    tokenize_ms: float
+
+
 def run_graph(lane: Lane, *, model: ServedModel, text: str, prompt_id: str) -> Run:
     """Encode a normalized essay and run the model's graph on it, on this lane's thread."""
+    return infer(lane, model, encode(model, text, prompt_id))
+
+
+def encode(model: ServedModel, text: str, prompt_id: str) -> Encoded:
+    """A normalized essay as the model's graph takes it, a batch of one."""
     assert model.encoder is not None, f"{model.name} is an ensemble and has no graph"
     started = time.perf_counter()
     encoded = model.encoder.encode(text, model.manifest.prompt_ids.index(prompt_id))
     arrays = model.encoder.collate([encoded])
-    tokenized = time.perf_counter()
-    scores = lane.sessions[model.name].run(arrays)
+    return Encoded(arrays, encoded.tokens_used, encoded.truncated, (time.perf_counter() - started) * 1000)
+
+
+def infer(lane: Lane, model: ServedModel, encoded: Encoded) -> Run:
+    """Run the model's graph on this lane's thread."""
+    started = time.perf_counter()
+    scores = lane.sessions[model.name].run(encoded.arrays)
     return Run(
         raw_unit_score=float(scores[0]),
         tokens_used=encoded.tokens_used,
         truncated=encoded.truncated,
-        tokenize_ms=(tokenized - started) * 1000,
-        infer_ms=(time.perf_counter() - tokenized) * 1000,
+        tokenize_ms=encoded.tokenize_ms,
+        infer_ms=(time.perf_counter() - started) * 1000,
     )
 
 

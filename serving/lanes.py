@@ -68,7 +68,7 @@ class LanePool:
                 return list(await asyncio.gather(*waiting))
         except TimeoutError:
             raise DeadlinePassed(
-                f"no score within {timeout_s:g} s; the service is busy or the essay is long: try again later"
+                f"no score within {timeout_s:.3g} s; the service is busy or the essay is long: try again later"
             ) from None
         finally:
             # Cancels what still waits for a lane; what runs goes on.

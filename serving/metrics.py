@@ -45,10 +45,11 @@ class Metrics:
         self._requests.labels(route, str(status)).inc()
         self._request_seconds.labels(route).observe(duration_s)
 
-    def scored(self, model: str, prompt_id: str, unit_score: float, infer_s: float) -> None:
-        """A model gave a score."""
+    def scored(self, model: str, prompt_id: str, unit_score: float, infer_s: float | None) -> None:
+        """A model gave a score; without a time where its graph did not run for it."""
         self._unit_scores.labels(model, prompt_id).observe(unit_score)
-        self._infer_seconds.labels(model).observe(infer_s)
+        if infer_s is not None:
+            self._infer_seconds.labels(model).observe(infer_s)
 
     def render(self, states: Mapping[str, ModelState], open_jobs: int) -> bytes:
         """Everything in Prometheus' text format."""

@@ -13,6 +13,7 @@ from serving.schemas import ReadinessResponse
 _REFERENCE = "#/components/schemas/{model}"
 _MEANINGS = {
     400: "The body is no JSON, or the essay no Unicode text",
+    403: "Not the operator's token",
     404: "No such model or prompt; the message lists those there are",
     413: "The body is larger than GET /status allows",
     415: "The body is not application/json",
@@ -50,7 +51,7 @@ def _schemas(calls: Sequence[Call]) -> dict[str, Any]:
 def _operation(call: Call) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": call.summary,
-        "operationId": call.path.strip("/"),
+        "operationId": call.path.strip("/").replace("/", "_"),
         "tags": ["scoring" if call.method == "POST" else "about"],
         "responses": {
             "200": _body("Done", call.gives),

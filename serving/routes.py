@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 
 from essays.errors import FairmarkError
 from serving.bodies import JSON, read_body
+from serving.cache.http import cache_headers, cache_mode, require_operator
 from serving.calls import CALLS, Call
 from serving.desk import Desk
 from serving.errors import (
@@ -78,6 +79,8 @@ def create_app(get_desk: GetDesk, swagger_folder: Path) -> Starlette:
 def _call_route(call: Call, get_desk: GetDesk) -> Route:
     async def handle(request: Request) -> Response:
         desk = get_desk()
+        if call.operator_only:
+            require_operator(request.headers, desk.settings.cache.operator_token)
         taken = None
         if call.takes:
             body = await read_body(request, JSON, desk.settings.max_body_bytes)
@@ -85,8 +88,8 @@ def _call_route(call: Call, get_desk: GetDesk) -> Route:
                 taken = call.takes.model_validate_json(body)
             except ValidationError as error:
                 raise from_validation(error) from None  # the chained error would carry the essay
-        given = await call.answer(desk, taken)
-        return Response(given.model_dump_json(), media_type=JSON)
+        given = await call.answer(desk, taken, cache_mode(request.headers))
+        return Response(given.model_dump_json(), headers=cache_headers(given), media_type=JSON)
 
     return Route(call.path, _guarded(call.path, get_desk, handle, json_error), methods=[call.method])
 

@@ -62,11 +62,16 @@ class Flag(Schema):
     """The reason in a sentence."""
 
 
-class CacheMarker(Schema):
-    """Where the score came from."""
+NearState = Literal["off", "filling", "trying", "does_not_pay", "proving", "on", "alarm"]
+CacheTier = Literal["exact", "near", "miss", "bypass", "off"]
 
-    tier: Literal["off"] = "off"
-    """`off`: there is no cache; every score is computed."""
+
+class CacheMarker(Schema):
+    """Where the score came from. An ensemble's is that of its members: one computed is a miss, one near is near."""
+
+    tier: CacheTier = "off"
+    """`exact`: of this essay, kept. `near`: of an essay that differs by at most two words. `miss`: computed now.
+    `bypass`: computed, since the request asked for it. `off`: there is no cache."""
     age_s: float | None = None
     """Seconds since the score was computed; null when it was computed for this request."""
 
@@ -242,6 +247,86 @@ class QueueInfo(Schema):
     """Beyond this, requests get 429."""
 
 
+class NearInfo(Schema):
+    """How answers for near-duplicates stand, for one model."""
+
+    state: NearState
+    """`trying`: not yet known whether it pays. `proving`: every near-duplicate is scored anyway. `on`: handed out.
+    `alarm`: closed for good, since too many grades would have changed."""
+    pays: bool | None
+    """Whether look-ups save more time than they cost; null while nobody knows."""
+    lookups: int
+    found: int
+    lookup_s: float
+    unsteady: int
+    """Found, but scored, since the grade stood too near to another."""
+    verified: int
+    """Lately scored anyway, by this and other instances."""
+    disagreed: int
+    """Of these, with another grade."""
+    bound: float
+    """Upper 95 % bound of the share of changed grades."""
+    margin: float | None
+    """How far a kept raw unit score may be from the real one (99 % are nearer); null while that is not known."""
+    alarm: str | None
+
+
+class ModelCacheInfo(Schema):
+    """What the cache does for one model, since this instance started."""
+
+    model: str
+    exact: int
+    """Runs that were not needed, since this essay's was kept."""
+    near: int
+    computed: int
+    bypassed: int
+    hit_rate: float | None
+    saved_s: float
+    """Time of the runs that were not needed."""
+    lookup_s: float
+    """Time of all look-ups."""
+    mean_run_s: float
+    """Time of one run."""
+    near_tier: NearInfo
+
+
+class CacheInfo(Schema):
+    """The cache, as an operator asks for it."""
+
+    store: Literal["off", "embedded", "postgresql"]
+    working: bool
+    fault: str | None
+    """What is wrong, while something is; every score is computed then."""
+    entries: int | None
+    """Essays kept, by all instances that share the store."""
+    max_entries: int
+    ttl_s: float
+    near: Literal["auto", "on", "off"]
+    metric: str
+    faults: dict[str, int]
+    """How often something failed since the start, by kind."""
+    models: list[ModelCacheInfo]
+
+
+class PurgeRequest(Schema):
+    """What to forget: the scores that fit all that is given. At least one must be; `everything` must be said."""
+
+    model: str | None = Field(default=None, max_length=MAX_NAME_CHARACTERS)
+    """Of this model, in every version; what was verified of it too, and with it an alarm."""
+    prompt_id: str | None = Field(default=None, max_length=MAX_NAME_CHARACTERS)
+    """On this prompt."""
+    essay: str | None = None
+    """Of exactly this essay."""
+    everything: bool = False
+
+
+class PurgeResponse(Schema):
+    """What was forgotten."""
+
+    purged: int
+    """Runs of single models; an ensemble's answer is made of its members' runs."""
+
+
 class Limits(Schema):
     """What one request may ask for."""
 
@@ -262,7 +347,7 @@ class StatusResponse(Schema):
     uptime_s: float
     queue: QueueInfo | None
     """null while nothing can be scored yet."""
-    cache: CacheMarker
+    cache: CacheInfo
     limits: Limits
     versions: dict[str, str]
     """Of the software that computes scores."""

@@ -8,20 +8,23 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from essays.errors import FairmarkError
 from essays.gate import scorable_text
 from essays.prompts import Prompt
 from serving.advice import flags_for
+from serving.cache.result_cache import ResultCache
+from serving.cache.runs import CachedRuns, CacheMode, Part
 from serving.catalogue import Catalogue, ServedModel
 from serving.errors import DeadlinePassed, InvalidRequest, reply_to
-from serving.inference import Run, member_unit_scores, raw_unit_score, run_graph
-from serving.lanes import Done, LanePool
+from serving.inference import member_unit_scores, raw_unit_score
+from serving.lanes import LanePool
 from serving.metrics import Metrics
 from serving.schemas import (
     BatchItem,
     BatchResponse,
+    CacheMarker,
+    CacheTier,
     ComparisonResponse,
     Disagreement,
     ModelIdentity,
@@ -29,9 +32,6 @@ from serving.schemas import (
     ScoreResponse,
     Timing,
 )
-
-Runs = Mapping[str, Done[Run]]
-"""By model name."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +48,40 @@ class RequestLimits:
 class Scorer:
     """Answers for every served model."""
 
-    def __init__(self, catalogue: Catalogue, pool: LanePool, metrics: Metrics, limits: RequestLimits) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        pool: LanePool,
+        metrics: Metrics,
+        limits: RequestLimits,
+        cache: ResultCache | None = None,
+    ) -> None:
         self.catalogue = catalogue
         self.pool = pool
         self.metrics = metrics
         self.limits = limits
+        self.cache = cache
+        self._runs = CachedRuns(catalogue, pool, cache)
 
-    async def score(self, essay: str, prompt_id: str, model_name: str) -> ScoreResponse:
+    async def score(
+        self, essay: str, prompt_id: str, model_name: str, mode: CacheMode = CacheMode.USE
+    ) -> ScoreResponse:
         """One model's answer. Raises a BadInput, Overloaded or DeadlinePassed."""
         model = self.catalogue.model(model_name)
         prompt = self.catalogue.prompt(prompt_id, model)
-        (answer,) = await self._answers(essay, prompt, [model])
+        (answer,) = await self._answers(essay, prompt, [model], mode)
         return answer
 
-    async def compare(self, essay: str, prompt_id: str) -> ComparisonResponse:
+    async def compare(self, essay: str, prompt_id: str, mode: CacheMode = CacheMode.USE) -> ComparisonResponse:
         """Every model's answer to one essay; no graph runs twice."""
         models = self.catalogue.models_for(prompt_id)
-        answers = await self._answers(essay, self.catalogue.prompt(prompt_id, models[0]), models)
+        answers = await self._answers(essay, self.catalogue.prompt(prompt_id, models[0]), models, mode)
         scores = [answer.score for answer in answers]
         unit_scores = [answer.unit_score for answer in answers]
         apart = Disagreement(lowest=min(scores), highest=max(scores), unit_spread=max(unit_scores) - min(unit_scores))
         return ComparisonResponse(prompt_id=prompt_id, results=answers, disagreement=apart)
 
-    async def score_batch(self, requests: Sequence[ScoreRequest]) -> BatchResponse:
+    async def score_batch(self, requests: Sequence[ScoreRequest], mode: CacheMode = CacheMode.USE) -> BatchResponse:
         """One result or one error for each essay, in order; a batch never takes more room than there are lanes."""
         if len(requests) > self.limits.max_batch_essays:
             raise InvalidRequest(
@@ -88,27 +99,28 @@ class Scorer:
                         raise DeadlinePassed(
                             f"the batch took more than {self.limits.batch_timeout_s:g} s; send this essay again"
                         )
-                    return BatchItem(result=await self.score(request.essay, request.prompt_id, request.model))
+                    return BatchItem(result=await self.score(request.essay, request.prompt_id, request.model, mode))
                 except FairmarkError as error:
                     return BatchItem(error=reply_to(error).detail)
 
         return BatchResponse(results=list(await asyncio.gather(*map(one, requests))))
 
-    async def _answers(self, essay: str, prompt: Prompt, models: Sequence[ServedModel]) -> list[ScoreResponse]:
+    async def _answers(
+        self, essay: str, prompt: Prompt, models: Sequence[ServedModel], mode: CacheMode
+    ) -> list[ScoreResponse]:
         started = time.perf_counter()
         text = scorable_text(essay)
-        needed = self.catalogue.runs_needed(models)
-        jobs = [partial(run_graph, model=model, text=text, prompt_id=prompt.prompt_id) for model in needed]
-        done = await self.pool.run(jobs, self.limits.timeout_s)
-        runs = {model.name: run for model, run in zip(needed, done, strict=True)}
-        return [self._answer(model, prompt, runs, started) for model in models]
+        runs = await self._runs.collect(text, prompt, models, mode, self.limits.timeout_s)
+        return [self._answer(model, prompt, runs, mode, started) for model in models]
 
-    def _answer(self, model: ServedModel, prompt: Prompt, runs: Runs, started: float) -> ScoreResponse:
+    def _answer(
+        self, model: ServedModel, prompt: Prompt, runs: Mapping[str, Part], mode: CacheMode, started: float
+    ) -> ScoreResponse:
         parts = [runs[name] for name in model.graph_names]
-        raw = {name: runs[name].result.raw_unit_score for name in model.graph_names}
+        raw = {name: runs[name].run.raw_unit_score for name in model.graph_names}
         members = member_unit_scores(self.catalogue, model, prompt.prompt_id, raw)
         grade = model.calibration.grade(prompt, raw_unit_score(model, prompt.prompt_id, raw, members))
-        truncated = any(part.result.truncated for part in parts)
+        truncated = any(part.run.truncated for part in parts)
         flags = flags_for(
             score_range=prompt.score_range,
             interval=grade.interval,
@@ -118,7 +130,8 @@ class Scorer:
             },
         )
         timing = _timing(parts, started)
-        self.metrics.scored(model.name, prompt.prompt_id, grade.unit_score, timing.infer / 1000)
+        infer_s = timing.infer / 1000 if any(part.tier == "computed" for part in parts) else None
+        self.metrics.scored(model.name, prompt.prompt_id, grade.unit_score, infer_s)
         return ScoreResponse(
             score=grade.score,
             score_range=prompt.score_range,
@@ -128,10 +141,22 @@ class Scorer:
             flags=flags,
             hand_off=bool(flags),
             truncated=truncated,
-            tokens_used=max(part.result.tokens_used for part in parts),
+            tokens_used=max(part.run.tokens_used for part in parts),
             model=self.identity(model),
+            cache=self._marker(parts, mode),
             timing_ms=timing,
         )
+
+    def _marker(self, parts: Sequence[Part], mode: CacheMode) -> CacheMarker:
+        if self.cache is None:
+            return CacheMarker(tier="off")
+        if mode is not CacheMode.USE:
+            return CacheMarker(tier="bypass")
+        if any(part.tier == "computed" for part in parts):
+            return CacheMarker(tier="miss")
+        age_s = max(part.age_s or 0.0 for part in parts)
+        tier: CacheTier = "near" if any(part.tier == "near" for part in parts) else "exact"
+        return CacheMarker(tier=tier, age_s=round(age_s, 3))
 
     def identity(self, model: ServedModel) -> ModelIdentity:
         """Which model this is, down to its bytes and what runs it."""
@@ -142,11 +167,13 @@ class Scorer:
         )
 
 
-def _timing(parts: Sequence[Done[Run]], started: float) -> Timing:
+def _timing(parts: Sequence[Part], started: float) -> Timing:
+    """Of this request: a run that was kept took none of its time."""
+    now = [part for part in parts if part.tier == "computed"]
     return Timing(
         queue=_milliseconds(max(part.waited_ms for part in parts)),
-        tokenize=_milliseconds(max(part.result.tokenize_ms for part in parts)),
-        infer=_milliseconds(max(part.result.infer_ms for part in parts)),
+        tokenize=_milliseconds(max((part.run.tokenize_ms for part in now), default=0.0)),
+        infer=_milliseconds(max((part.run.infer_ms for part in now), default=0.0)),
         total=_milliseconds((time.perf_counter() - started) * 1000),
     )
 

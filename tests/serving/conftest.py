@@ -328,7 +328,7 @@ def artifacts(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> lis
 @pytest.fixture(scope="session")
 def desk(artifacts: list[LocalArtifact]) -> Iterator[Desk]:
     """A desk with the three models warm, on two lanes."""
-    opened = Desk(ServiceSettings(lanes=2, max_body_bytes=300_000, max_batch_essays=8))
+    opened = Desk(ServiceSettings(lanes=2, max_body_bytes=300_000, max_batch_essays=8, cache={"store": "off"}))
     opened.expect(artifacts)
     opened.open(artifacts, lambda _: None)
     yield opened

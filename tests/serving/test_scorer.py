@@ -149,7 +149,7 @@ def test_an_unscorable_essay_gets_no_number(desk: Desk) -> None:
 
 
 def opened(artifacts: list[LocalArtifact], **settings: float) -> Desk:
-    desk = Desk(ServiceSettings(**{"lanes": 1, **settings}))
+    desk = Desk(ServiceSettings(**{"lanes": 1, "cache": {"store": "off"}, **settings}))
     desk.open(artifacts, lambda _: None)
     return desk
 

@@ -116,6 +116,7 @@ def environment_for(s3: Any, bucket: str, folder: Path) -> dict[str, str]:
         "FAIRMARK_STORE__MAX_ATTEMPTS": "1",
         "FAIRMARK_SERVICE__ARTIFACT_FOLDER": str(folder / "models"),
         "FAIRMARK_SERVICE__LANES": "2",
+        "FAIRMARK_SERVICE__CACHE__FOLDER": str(folder / "cache"),
     }
 
 
@@ -319,12 +320,12 @@ def test_a_fault_at_start_ends_the_process_with_its_reason(
 
 def test_scoring_imports_no_torch_and_none_of_its_kin(artifacts: list[LocalArtifact]) -> None:
     script = (
-        "import asyncio, sys\n"
+        "import asyncio, sys, tempfile\n"
         "from serving.service import EssayScoring\n"
         "from serving.artifacts import handed_over\n"
         "from serving.config import ServiceSettings\n"
         "from serving.desk import Desk\n"
-        "desk = Desk(ServiceSettings(lanes=1))\n"
+        "desk = Desk(ServiceSettings(lanes=1, cache={'folder': tempfile.mkdtemp()}))\n"
         "desk.open(handed_over(), lambda state: None)\n"
         f"asyncio.run(desk.scorer().score({ESSAY!r}, 'asap-1', 'ensemble'))\n"
         "EssayScoring.to_asgi()\n"

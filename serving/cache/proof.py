@@ -1,0 +1,127 @@
+"""Whether near-duplicates may get a kept score: shown by scoring some of them anyway, model by model.
+
+Two things are learned. The *gap* between the kept and the real raw unit score gives a margin: a kept score is handed
+out only where an error of that size would leave the grade as it is. And of those that would have been handed out, how
+often the *grade* had been another: the upper 95 % bound of that share opens the tier, and closes it with an alarm.
+"""
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Literal
+
+from serving.cache.sql_store import Check
+
+CLOSE_ABOVE = 0.01
+"""The tier closes, with an alarm, when more changed grades than this can no longer be excluded."""
+OPEN_BELOW = 0.005
+"""It opens when so many can be: 600 in a row with the same grade. Half of the other, or one bad case would close it."""
+MIN_GAPS = 100
+"""Before so many gaps there is no margin, and nothing to hand out."""
+GAP_QUANTILE = 0.99
+_KEPT_GAPS = 2_000
+_KEPT_GRADES = 5_000
+KEPT_CHECKS = 20_000
+
+ProofState = Literal["proving", "proved", "alarm"]
+
+
+class Proof:
+    """What is known of each model, by the digest of its artifact."""
+
+    def __init__(self) -> None:
+        self._gaps: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT_GAPS))
+        self._grades: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT_GRADES))
+        self._margins: dict[str, float] = {}
+        self._proved: set[str] = set()
+        self._alarms: dict[str, str] = {}
+
+    def load(self, checks: Sequence[Check], alarms: Mapping[str, str]) -> None:
+        """Start again from what is kept, by this and other instances."""
+        self._gaps.clear()
+        self._grades.clear()
+        self._margins.clear()
+        self._alarms = dict(alarms)
+        for check in checks:
+            (self._gaps if check.kind == "gap" else self._grades)[check.subject].append(check.value)
+        self._proved = {subject for subject in self._grades if self._holds(subject)}
+
+    def add(self, check: Check) -> str | None:
+        """Learn from one; the reason of an alarm that it raises, if it does."""
+        if check.kind == "gap":
+            self._gaps[check.subject].append(check.value)
+            self._margins.pop(check.subject, None)
+            return None
+        self._grades[check.subject].append(check.value)
+        bound = self.bound(check.subject)
+        if bound <= OPEN_BELOW:
+            self._proved.add(check.subject)
+        if bound <= CLOSE_ABOVE or check.subject not in self._proved or check.subject in self._alarms:
+            return None
+        verified, changed = self.counts(check.subject)
+        reason = f"{changed} of {verified} verified near-duplicates had another grade: up to {bound:.2%} may have"
+        self._alarms[check.subject] = reason
+        return reason
+
+    def margin(self, subject: str) -> float:
+        """How far a kept raw unit score may be from the real one; infinite while that is not known."""
+        if subject not in self._margins:
+            gaps = sorted(self._gaps[subject])
+            enough = len(gaps) >= MIN_GAPS
+            self._margins[subject] = gaps[math.ceil(GAP_QUANTILE * len(gaps)) - 1] if enough else math.inf
+        return self._margins[subject]
+
+    def state(self, subject: str) -> ProofState:
+        """Whether it may hand out."""
+        if subject in self._alarms:
+            return "alarm"
+        return "proved" if subject in self._proved else "proving"
+
+    def alarm(self, subject: str) -> str | None:
+        """Why it was closed for good."""
+        return self._alarms.get(subject)
+
+    def counts(self, subject: str) -> tuple[int, int]:
+        """How many were verified lately, and how many of them had another grade."""
+        grades = self._grades[subject]
+        return len(grades), int(sum(grades))
+
+    def bound(self, subject: str) -> float:
+        """Upper 95 % bound of the share of changed grades."""
+        verified, changed = self.counts(subject)
+        return upper_bound(changed, verified)
+
+    def _holds(self, subject: str) -> bool:
+        return self.bound(subject) <= (CLOSE_ABOVE if subject in self._proved else OPEN_BELOW)
+
+
+@lru_cache(maxsize=4096)
+def upper_bound(events: int, trials: int, confidence: float = 0.95) -> float:
+    """The one-sided upper bound of a share (Clopper and Pearson, 1934); 1 without trials."""
+    if events >= trials:
+        return 1.0
+    low, high = events / trials, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        if _at_most(events, trials, middle) > 1 - confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _at_most(events: int, trials: int, share: float) -> float:
+    """The chance of at most so many events."""
+    if share >= 1:
+        return 0.0
+    logs = (
+        math.lgamma(trials + 1)
+        - math.lgamma(count + 1)
+        - math.lgamma(trials - count + 1)
+        + count * math.log(share)
+        + (trials - count) * math.log1p(-share)
+        for count in range(events + 1)
+        if share > 0
+    )
+    return math.fsum(map(math.exp, logs)) if share > 0 else 1.0
