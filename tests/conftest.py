@@ -5,15 +5,30 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from deploy import local_s3
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 pytest_plugins = ("tests.reliability",)
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("FAIRMARK_REQUIRE_CORPORA",)
+CHROMIUM = "/usr/bin/chromium"
+# As root in a container, and without a word to anybody outside.
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 QUIET = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "BENTOML_DO_NOT_TRACK": "True",
@@ -83,3 +98,14 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     yield S3Server(server.endpoint, server.access_key, server.secret_key, make_bucket)
     client.close()
     local_s3.stop(folder, patience_s=0)
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """Debian's Chromium, headless; one for the whole run, since Playwright cannot be started twice at a time."""
+    from playwright.sync_api import sync_playwright  # few tests need it
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        yield opened
+        opened.close()

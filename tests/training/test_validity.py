@@ -14,7 +14,6 @@ from data.tables import audit_table
 from essays.calibration import Band, Calibration, PromptCalibration
 from essays.metrics import standardized_mean_difference
 from essays.params import read_params
-from tests.chromium import browser
 from tests.training.simulation import ELLIPSE, joined, simulated_scores
 from training.bands import pooled_bands
 from training.bars import Bar, Measured, missed_measures
@@ -32,8 +31,6 @@ from training.sureness import mean_difference_error, share_interval
 from training.validity import validity
 from training.validity_page import interval, shown, validity_page
 from training.validity_tree import KEYS, validity_tree
-
-__all__ = ["browser"]
 
 CALIBRATE = read_params("calibrate", CalibrateConfig)
 EVALUATE = EvaluateConfig(num_resamples=100, interval_coverage=0.95)

@@ -1,4 +1,4 @@
-"""A real server on loopback with the small models, and Debian's Chromium."""
+"""A real server on loopback with the small models."""
 
 import socket
 import threading
@@ -11,9 +11,6 @@ import uvicorn
 from serving.desk import Desk
 from serving.routes import create_app
 from serving.swagger import swagger_folder
-from tests.chromium import browser
-
-__all__ = ["browser", "page_address"]
 
 
 @pytest.fixture(scope="session")
