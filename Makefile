@@ -51,6 +51,14 @@ profile: $(ENVIRONMENT) ## Set params.yaml for a long run: make profile NAME=asa
 crossval: $(ENVIRONMENT) ## The benchmark, ASAP's five folds, in a checkout of its own under out/; SEED=8 adds a seed
 	@exec $(BIN)/python -m pipelines.crossval $(if $(SEED),--seed $(SEED))
 
+.PHONY: served
+served: $(ENVIRONMENT) ## All nine prompts: refit on all essays in a checkout under out/, publish, serve; OVERRIDE="WHY"
+	@exec $(BIN)/python -m deploy.up --port $(PORT) --served $(if $(OVERRIDE),--override "$(OVERRIDE)")
+
+.PHONY: check-served
+check-served: $(ENVIRONMENT) ## Held-out essays of the default run through the service: the grades must be the pipeline's
+	@exec $(BIN)/python -m pipelines.served_grades
+
 .PHONY: table
 table: $(ENVIRONMENT) ## The benchmark's table again, from the scores under reports/asap/oof
 	@exec $(BIN)/python -m pipelines.table

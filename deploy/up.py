@@ -68,7 +68,9 @@ def main() -> int:
 
 def run(options: argparse.Namespace, environment: Mapping[str, str], times: Times) -> None:
     """What the options ask for, in an environment that has its store."""
-    if options.pipeline:
+    if options.served:
+        run_served(options.override, environment, times)
+    elif options.pipeline:
         run_pipeline(environment, times)
     if options.serve:
         serve(options, environment, times)
@@ -89,6 +91,14 @@ def run_pipeline(environment: Mapping[str, str], times: Times) -> None:
         _require("publication", relay(publish, environment, sys.stdout.buffer, _ignore))
     with times.step("dvc push"):
         push(environment)
+
+
+def run_served(override: str | None, environment: Mapping[str, str], times: Times) -> None:
+    """The models of all prompts, trained in a checkout of their own and published in this one's store."""
+    reason = ["--override", override] if override else []
+    with times.step("served"):
+        command = [sys.executable, "-m", "pipelines.served", *reason]
+        _require("pipelines.served", relay(command, environment, sys.stdout.buffer, _ignore))
 
 
 def push(environment: Mapping[str, str]) -> None:
@@ -203,6 +213,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to serve at (default: %(default)s)")
     parser.add_argument("--port", type=int, default=3000, help="port to serve at (default: %(default)s)")
     parser.add_argument("--no-pipeline", dest="pipeline", action="store_false", help="serve what is published already")
+    parser.add_argument("--served", action="store_true", help="the models of all prompts instead of params.yaml's")
+    parser.add_argument("--override", metavar="REASON", help="with --served: promote against the gate")
     parser.add_argument("--no-serve", dest="serve", action="store_false", help="end when all is published")
     parser.add_argument("--exit-when-ready", action="store_true", help="stop everything once the service is ready")
     parser.add_argument("--down", action="store_true", help="only stop what a killed `make up` left running")

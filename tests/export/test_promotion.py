@@ -60,6 +60,16 @@ def test_the_gate_lets_pass_what_is_as_good_and_says_what_is_not(challenger, sai
     assert (said or "") in " ".join(found)
 
 
+def test_a_version_that_was_not_measured_is_no_version_that_lost_its_prompts():
+    champion = pointer(prompt_ids=("asap-1", "asap-2"))
+    found = objections(pointer(qwks={"asap-1": 0.70}, prompt_ids=("asap-1", "asap-2")), champion, CONFIG)
+    assert found == ["QWK on asap-2 was not measured, the champion's is 0.600"]
+    # Nobody has a number for asap-3, but the champion scores it.
+    wider = pointer(prompt_ids=("asap-1", "asap-2", "asap-3"))
+    assert objections(pointer(prompt_ids=("asap-1", "asap-2")), wider, CONFIG) == ["no longer scores asap-3"]
+    assert objections(wider, champion, CONFIG) == []
+
+
 def test_every_objection_is_named_with_its_model():
     worse = [pointer("lexical", "2", {"asap-1": 0.1, "asap-2": 0.1}), pointer("lstm", "2", size_bytes=9000)]
     champions = {each.name: as_champion(pointer(each.name)) for each in worse}

@@ -115,6 +115,33 @@ def test_results_come_back_and_nothing_else_changes(repository: Path) -> None:
     assert metrics.exists()
 
 
+SERVED = """
+import pathlib, sys
+REPORT_FILE = pathlib.Path("reports/served.json")
+if __name__ == "__main__":
+    REPORT_FILE.write_text(" ".join(sys.argv[1:]) + str(pathlib.Path("out/bundles/ensemble").exists()))
+"""
+
+
+def test_served_models_are_trained_apart_on_both_corpora_checked_and_published(repository: Path) -> None:
+    for name in ("served_grades", "publish"):
+        stub = SERVED if name == "served_grades" else SERVED.replace("served.json", "published.json")
+        (repository / "pipelines" / f"{name}.py").write_text(stub, "utf-8")
+    commit(repository)
+    stages = ran(call(repository, "python", "-m", "pipelines.served", "--override", "new prompts"))
+    assert {"split", "train@minilm-5", "package@lexical", "package-ensemble"} <= stages
+    assert {"train@minilm-0", "publish"}.isdisjoint(stages)
+    assert git(repository, "status", "--porcelain") == "?? reports/\n"
+    assert (repository / "reports/served.json").read_text() == "True"
+    checkout = repository / "out/served"
+    assert (checkout / "reports/published.json").read_text() == "--override new prompts" + "True"
+    assert "(['ellipse', 'asap-aes'], [5])" in (checkout / "reports/metrics.json").read_text()
+
+    # As the checkout of a commit that holds the default run's report: the stage has to leave its own again.
+    (checkout / "reports/metrics.json").write_text("{}")
+    assert ran(call(repository, "python", "-m", "pipelines.served", "--no-publish")) == {"evaluate"}
+
+
 def test_a_failing_stage_is_named_and_what_is_done_stays(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With another seed, whose scores join those that are there."""
     oof = repository / "reports" / "asap" / "oof" / "lexical.csv"

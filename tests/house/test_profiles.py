@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from data.folds import SplitConfig
+from data.refit import is_refit
 from essays.errors import BadParams
 from essays.params import parse_params
 from export.config import ExportConfig, PublishConfig
@@ -48,6 +49,13 @@ def test_a_profile_gives_valid_parameters(profile: Path, params: dict[str, Any])
     for name, kind in SECTIONS.items():
         parse_params(params[name], name, kind)
     assert set(params["models"]) <= set(params["train"])
+
+
+def test_what_is_served_has_the_settings_that_are_measured() -> None:
+    served, measured = (load_yaml(ROOT / "profiles" / f"{name}.yaml") for name in ("served", "asap-5-folds"))
+    assert served["train"] == measured["train"]
+    split = SplitConfig.model_validate(yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["split"])
+    assert [is_refit(fold, split) for fold in served["folds"]] == [True]
 
 
 def test_a_typo_in_a_profile_is_named(params: dict[str, Any]) -> None:
