@@ -137,7 +137,7 @@ def test_served_models_are_trained_apart_on_both_corpora_checked_and_published(r
     assert (checkout / "reports/published.json").read_text() == "--override new prompts" + "True"
     assert "(['ellipse', 'asap-aes'], [5])" in (checkout / "reports/metrics.json").read_text()
 
-    # As the checkout of a commit that holds the default run's report: the stage's own comes back, and no package is new.
+    # As in a commit that holds the default run's report: the stage's own comes back, and no package is new.
     (checkout / "reports/metrics.json").write_text("{}")
     assert ran(call(repository, "python", "-m", "pipelines.served", "--no-publish")) <= {"evaluate"}
     assert (checkout / "reports/metrics.json").read_text() == "(['ellipse', 'asap-aes'], [5])"
