@@ -86,11 +86,14 @@ class ResultCache:
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="cache")
         self.fault: str | None = None
         """What went wrong last, while it lasts."""
+        self.entries: int | None = None
+        """Essays kept, when last counted."""
         self._store: SqlStore | None = None
         self._keyring = Keyring(new_key())
         self._uses: dict[int, float] = {}
         self._lock = threading.Lock()
         self._faults_in_a_row = 0
+        self._looks_damaged = False
         self._rests_until = 0.0
         self._closed = False
         self._open_store()
@@ -177,6 +180,7 @@ class ResultCache:
                 raise CacheFault(f"nothing was purged: {self.fault or 'the cache is closed'}", kind="unreachable")
             purged = self._store.purge(scope)
             self._learn(self._store)
+            self.entries = self._store.count()
             return purged
 
         return self._writer.call(work).result()
@@ -185,17 +189,13 @@ class ResultCache:
         """Block until everything offered so far is kept."""
         self._writer.call(lambda: None).result()
 
-    def entries(self) -> int | None:
-        """Essays kept; None while nobody knows."""
-        return self._ask(lambda store: store.count(), None)
-
     def tend(self) -> None:
         """What is done every few seconds: open or mend the store, note uses, sweep, learn from other instances."""
         if self._closed:
             return
         if self._store is None:
             self._open_store()
-        elif self._faults_in_a_row:
+        else:
             self._recover(self._store)
         with self._lock:
             uses, self._uses = self._uses, {}
@@ -213,6 +213,7 @@ class ResultCache:
             0,
         )
         self._ask(self._learn, None)
+        self.entries = self._ask(lambda store: store.count(), None)
 
     def close(self) -> None:
         """Keep what waits, then close the store."""
@@ -229,6 +230,7 @@ class ResultCache:
         with self._lock:
             self.fault = message
             self._faults_in_a_row += 1
+            self._looks_damaged |= kind == "corrupt"
             if self._faults_in_a_row < FAULTS_IN_A_ROW or self._rests_until > time.monotonic():
                 return
             self._rests_until = time.monotonic() + REST_S
@@ -309,7 +311,7 @@ class ResultCache:
                 store.write(entries)
 
         self._ask(write, None)
-        if self._faults_in_a_row and self._store is not None:
+        if self._looks_damaged and self._store is not None:
             self._recover(self._store)
 
     def _entry(self, pending: Pending) -> NewEntry:
@@ -345,6 +347,7 @@ class ResultCache:
             self.fault = str(error)
             return
         self._store, self.fault, self._faults_in_a_row = store, None, 0
+        self.entries = self._ask(lambda store: store.count(), None)
 
     def _key(self, store: SqlStore) -> bytes:
         if self.settings.key is not None:
@@ -358,7 +361,8 @@ class ResultCache:
 
     def _recover(self, store: SqlStore) -> None:
         try:
-            rebuilt = store.recover()
+            rebuilt = store.recover(damaged=self._looks_damaged)
+            self._looks_damaged = False
         except CacheFault as fault:
             self.fault = str(fault)
             return
@@ -366,6 +370,7 @@ class ResultCache:
             self.ledger.fault("rebuilt")
             logger.warning("the cache's file was damaged or gone: a new one was begun")
             self._rests_until = 0.0
+            self._faults_in_a_row, self.fault = 0, None
 
 
 def _open(settings: CacheSettings) -> SqlStore:

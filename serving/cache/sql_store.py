@@ -83,8 +83,8 @@ class SqlStore(ABC):
     def close(self) -> None:
         """Give back what is held."""
 
-    def recover(self) -> bool:
-        """Try to become usable after a fault; whether everything kept was lost with it."""
+    def recover(self, *, damaged: bool) -> bool:
+        """Become usable again where the file is gone or, if it looked `damaged`, where it is; whether all was lost."""
         return False
 
     @property

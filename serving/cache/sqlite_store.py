@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,12 @@ class SqliteStore(SqlStore):
         self._locks = {"read": threading.Lock(), "write": threading.Lock()}
         self._connections: dict[str, sqlite3.Connection] = {}
         self._inode = 0
-        self._open()
+        try:
+            self._open()
+        except CacheFault as fault:
+            if fault.kind != "corrupt":
+                raise
+            self._begin_anew()
 
     @property
     def searchable(self) -> bool:
@@ -94,14 +99,11 @@ class SqliteStore(SqlStore):
         """Out of the index."""
         self._index.remove(print_ids)
 
-    def recover(self) -> bool:
+    def recover(self, *, damaged: bool) -> bool:
         """Start anew where the file is gone, replaced or no database; else nothing is lost."""
-        if self._is_sound():
+        if self._is_there() and not (damaged and self._is_damaged()):
             return False
-        self.close()
-        for suffix in ("", "-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        self._open()
+        self._begin_anew()
         return True
 
     def close(self) -> None:
@@ -117,6 +119,12 @@ class SqliteStore(SqlStore):
     def wait_until_searchable(self, timeout_s: float) -> bool:
         """For tests and measurements."""
         return self._filled.wait(timeout_s)
+
+    def _begin_anew(self) -> None:
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        self._open()
 
     def _open(self) -> None:
         with _as_faults():
@@ -151,16 +159,19 @@ class SqliteStore(SqlStore):
             raise
         return connection
 
-    def _is_sound(self) -> bool:
+    def _is_there(self) -> bool:
+        # SQLite would go on with a file that was deleted, and another process with a new one.
         try:
-            if self.path.stat().st_ino != self._inode:
-                return False
-            with self.reading() as connection:
-                return connection.run("PRAGMA quick_check(1)") == [("ok",)]
+            return self.path.stat().st_ino == self._inode
         except FileNotFoundError:
             return False
+
+    def _is_damaged(self) -> bool:
+        try:
+            with _as_faults(), closing(self._connect(_WRITE_WAIT_S)) as own:
+                return own.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]
         except CacheFault as fault:
-            return fault.kind in ("locked", "full")
+            return fault.kind == "corrupt"
 
     def _fill(self) -> None:
         """Every vector of the file into the index, a few at a time, so that nobody waits for long."""

@@ -21,7 +21,7 @@ def cache_info(settings: CacheSettings, cache: ResultCache | None, models: Seque
         store=settings.kind,
         working=cache is not None and cache.store is not None and cache.fault is None,
         fault=None if cache is None else cache.fault,
-        entries=None if cache is None else cache.entries(),
+        entries=None if cache is None else cache.entries,
         max_entries=settings.max_entries,
         ttl_s=settings.ttl_s,
         near=settings.near,
