@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pandas as pd
 import pyarrow.parquet as pq
+from pydantic import SecretStr
 
 from data.tables import ESSAYS_FILE
 from essays.calibration import read_calibration
@@ -32,10 +33,12 @@ from export.bundles import find_bundle
 from export.config import ExportConfig
 from export.parity import sample_essays
 from pipelines.extracted import extracted
+from serving.cache.settings import OFF, CacheSettings
 from serving.catalogue import LocalArtifact
 from serving.config import ServiceSettings
 from serving.desk import Desk
 from serving.routes import create_app
+from serving.schemas import ModelIdentity
 from training.fold_scores import SCORES_FILE, calibration_file, read_fold_scores, scores_folder
 
 REPORT_FILE = Path("reports/served.json")
@@ -76,6 +79,8 @@ class ModelCheck(Section):
     """One model's essays."""
 
     version: str
+    runtime: str
+    """What ran its graph, or its members' graphs."""
     same_grades: int
     max_unit_gap: float
 
@@ -107,7 +112,9 @@ def main() -> None:
         artifacts = extracted([find_bundle(model) for model in models], Path(folder))
         with opened(artifacts) as desk:
             pairs = asyncio.run(compare(desk, essays, grades))
-    report = summary(fold, pairs, {artifact.name: artifact.version for artifact in artifacts})
+            catalogue = desk.catalogue()
+            identities = {model: desk.scorer().identity(catalogue.model(model)) for model in models}
+    report = summary(fold, pairs, identities)
     write_pairs(pairs, PAIRS_FILE)
     write_section(report, REPORT_FILE)
     say(f"{report.essays} essays  same grades {report.same_grades}  largest unit gap {report.max_unit_gap:.1e}")
@@ -139,8 +146,8 @@ def held_out_essays(essay_ids: Collection[str], per_prompt: int) -> pd.DataFrame
 
 @contextmanager
 def opened(artifacts: Sequence[LocalArtifact]) -> Iterator[Desk]:
-    """A desk that takes requests."""
-    desk = Desk(ServiceSettings())
+    """A desk that takes requests and computes every answer: a cache could know one from an earlier model."""
+    desk = Desk(ServiceSettings(cache=CacheSettings(store=SecretStr(OFF))))
     desk.expect(artifacts)
     desk.open(artifacts, lambda state: say(f"service: {state.name}: {state.state}"))
     try:
@@ -167,11 +174,11 @@ async def compare(desk: Desk, essays: pd.DataFrame, grades: Mapping[str, Mapping
     return pairs
 
 
-def summary(fold: int, pairs: Sequence[Pair], versions: Mapping[str, str]) -> ServedReport:
+def summary(fold: int, pairs: Sequence[Pair], identities: Mapping[str, ModelIdentity]) -> ServedReport:
     """The pairs, counted."""
     prompt_of = {pair.essay_id: pair.prompt_id for pair in pairs}
     differing = {pair.essay_id for pair in pairs if not pair.is_same}
-    by_model = {model: [pair for pair in pairs if pair.model == model] for model in versions}
+    by_model = {model: [pair for pair in pairs if pair.model == model] for model in identities}
     return ServedReport(
         fold=fold,
         essays=len(prompt_of),
@@ -180,7 +187,8 @@ def summary(fold: int, pairs: Sequence[Pair], versions: Mapping[str, str]) -> Se
         max_unit_gap=max(pair.unit_gap for pair in pairs),
         models={
             model: ModelCheck(
-                version=versions[model],
+                version=identities[model].version,
+                runtime=identities[model].runtime,
                 same_grades=sum(pair.is_same for pair in own),
                 max_unit_gap=max(pair.unit_gap for pair in own),
             )

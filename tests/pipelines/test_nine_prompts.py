@@ -18,10 +18,8 @@ from pipelines.extracted import extracted
 from serving.config import ServiceSettings
 from serving.desk import Desk
 from serving.routes import create_app
-from tests.chromium import browser
 from tests.page_server import page_served
 
-__all__ = ["browser"]
 SCREENSHOTS = Path("out/screenshots")
 ESSAY = (
     "The hibiscus stands for the girl, who has to wait through a cold season before she can begin again. When she says"
