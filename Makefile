@@ -59,6 +59,10 @@ served: $(ENVIRONMENT) ## All nine prompts: refit on all essays in a checkout un
 check-served: $(ENVIRONMENT) ## Held-out essays of the default run through the service: the grades must be the pipeline's
 	@exec $(BIN)/python -m pipelines.served_grades
 
+.PHONY: bench-cache
+bench-cache: $(ENVIRONMENT) ## The result cache: look-ups by store and size, what a hit saves, wrong grades in a replay
+	@exec $(BIN)/python -m benchmarks.cache
+
 .PHONY: table
 table: $(ENVIRONMENT) ## The benchmark's table again, from the scores under reports/asap/oof
 	@exec $(BIN)/python -m pipelines.table

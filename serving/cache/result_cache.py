@@ -179,7 +179,9 @@ class ResultCache:
             if self._store is None:
                 raise CacheFault(f"nothing was purged: {self.fault or 'the cache is closed'}", kind="unreachable")
             purged = self._store.purge(scope)
-            self._learn(self._store)
+            if text is None:
+                # What was verified may be gone, too.
+                self._learn(self._store)
             self.entries = self._store.count()
             return purged
 

@@ -1,0 +1,82 @@
+"""The service's own parts on published bundles, without HTTP, with graphs that remember what they were asked.
+
+The replay asks for the same essays under several models and caches; a graph's answer does not depend on that.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from essays.bundle import verify_and_extract
+from essays.encoding import Arrays
+from essays.errors import StageFailed
+from essays.manifest import describe_file
+from essays.settings import load_settings
+from essays.store import open_store
+from serving.artifacts import acquire
+from serving.cache.keys import Keyring
+from serving.catalogue import LocalArtifact
+from serving.config import ServiceSettings, ServingSettings
+from serving.desk import Desk
+
+
+def find_artifacts(bundles: Path, folder: Path) -> list[LocalArtifact]:
+    """The bundles below a folder, extracted; where there are none, the store's champions."""
+    paths = sorted(bundles.glob("*/*.zip"))
+    if not paths:
+        settings = load_settings(ServingSettings)
+        return acquire(open_store(settings.store), settings.service.models, settings.service.artifact_folder)
+    artifacts = []
+    for path in paths:
+        entry = describe_file(path)
+        target = folder / entry.sha256
+        shutil.rmtree(target, ignore_errors=True)
+        manifest = verify_and_extract(path, entry, target)
+        artifacts.append(LocalArtifact(manifest.name, manifest.version, entry.sha256, target))
+    return artifacts
+
+
+def open_desk(artifacts: list[LocalArtifact], *, remembers: bool, **cache: Any) -> Desk:
+    """A service with one lane. Raises StageFailed when its cache does not work."""
+    settings = {"lanes": 1, "timeout_s": 60.0, "cache": {"near": "on", **cache}}
+    desk = Desk(ServiceSettings.model_validate(settings))
+    desk.open(artifacts, lambda _: None)
+    scorer = desk.scorer()
+    if scorer.cache is not None and scorer.cache.store is None:
+        raise StageFailed(f"the cache does not work: {scorer.cache.fault}")
+    if remembers:
+        for lane in scorer.pool.lanes:
+            sessions: Any = lane.sessions
+            for name, session in dict(sessions).items():
+                sessions[name] = Remembering(session)
+    return desk
+
+
+class Remembering:
+    """A session that runs each input once."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._known: dict[bytes, NDArray[np.float32]] = {}
+        self._keyring = Keyring(b"of this process alone")
+
+    @property
+    def runtime(self) -> str:
+        """The session's own."""
+        return self._session.runtime
+
+    def run(self, arrays: Arrays) -> NDArray[np.float32]:
+        """The session's answer."""
+        key = self._keyring.input_key(arrays)
+        if key not in self._known:
+            self._known[key] = self._session.run(arrays)
+        return self._known[key]
+
+
+def digests(desk: Desk) -> Mapping[str, str]:
+    """Of every served model."""
+    return {name: model.artifact.digest for name, model in desk.catalogue().models.items()}
