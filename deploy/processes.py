@@ -15,6 +15,8 @@ from typing import IO
 import psutil
 
 from essays.errors import FairmarkError
+from essays.ports import describe as describe
+from essays.ports import owner_of_port as owner_of_port
 
 PATIENCE_S = 15.0
 """How long a program may take to end by itself once asked."""
@@ -75,22 +77,6 @@ def relay(command: Sequence[str], environment: Mapping[str, str], into: IO[bytes
             into.flush()
             line(raw.decode("utf-8", "replace").rstrip())
         return process.wait()
-
-
-def owner_of_port(port: int) -> str | None:
-    """`process 4711 (python3.11)` where something listens on this port, None where nothing does."""
-    for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-            return describe(connection.pid) if connection.pid else "a process of another user"
-    return None
-
-
-def describe(pid: int) -> str:
-    """A process in words."""
-    try:
-        return f"process {pid} ({psutil.Process(pid).name()})"
-    except psutil.NoSuchProcess:
-        return f"process {pid}"
 
 
 def left_behind(word: str, folder: Path) -> list[int]:

@@ -95,6 +95,15 @@ class SecretsSettings(SettingsSection):
     """The longest wait for a connection and for an answer, in seconds; both are tried three times."""
 
 
+class SigningSettings(SettingsSection):
+    """Who signs published models, and whose signature is asked for (OpenSSF Model Signing, elliptic-curve keys)."""
+
+    private_key_file: Path | None = None
+    """PEM with which `publish` signs; none publishes unsigned."""
+    public_key_file: Path | None = None
+    """PEM of the one key whose models are served; none accepts any, signed or not."""
+
+
 class Settings(BaseSettings):
     """What every command that touches the outside reads; `load_settings` makes it."""
 
@@ -110,6 +119,7 @@ class Settings(BaseSettings):
 
     secrets: SecretsSettings = Field(default_factory=SecretsSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
+    signing: SigningSettings = Field(default_factory=SigningSettings)
 
     @classmethod
     def settings_customise_sources(

@@ -58,7 +58,7 @@ def acquire(
         try:
             pointers = fetching.set_of(models)
         except StoreUnreachable as error:
-            pointers = local_copies.known(root).served.get(asked, ())
+            pointers = [*local_copies.known(root).served.get(asked, ())]
             if not pointers:
                 raise
             artifacts = [replace(fetching.kept(pointer), stale=True) for pointer in pointers]

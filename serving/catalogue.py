@@ -13,6 +13,7 @@ from essays.encoding import Encoder, load_encoder
 from essays.errors import InvalidManifest, UnknownModel, UnknownPrompt
 from essays.manifest import CALIBRATION_FILE, CARD_FILE, GOLDEN_FILE, MANIFEST_FILE, Golden, Manifest, read_manifest
 from essays.prompts import Prompt, all_prompts, get_prompt
+from serving.errors import NotReady
 
 Part = TypeVar("Part")
 
@@ -94,6 +95,8 @@ class Catalogue:
     def __init__(self, models: Sequence[ServedModel]) -> None:
         ordered = sorted(models, key=lambda model: model.is_ensemble)
         self.models: Mapping[str, ServedModel] = {model.name: model for model in ordered}
+        self.unavailable: dict[str, str] = {}
+        """Why a model that should be served is not, by name."""
 
     @property
     def default_model(self) -> str:
@@ -101,7 +104,9 @@ class Catalogue:
         return list(self.models)[-1]
 
     def model(self, name: str) -> ServedModel:
-        """The model of this name. Raises UnknownModel, which lists those there are."""
+        """The model of this name. Raises UnknownModel, which lists those there are, or NotReady for one that failed."""
+        if name in self.unavailable:
+            raise NotReady(f"{name} is not served now: its model failed to load; served: {', '.join(self.models)}")
         if name not in self.models:
             raise UnknownModel(
                 f"no model {name!r:.80}; known: {', '.join(self.models)}",

@@ -5,6 +5,7 @@ Host and port are `bentoml serve`'s own options.
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -20,6 +21,12 @@ class ServiceSettings(SettingsSection):
     """The models to serve; none means every champion in the store. An ensemble brings its members along."""
     artifact_folder: Path = Path("out/serving")
     """Where verified models are kept between starts; several instances may share it."""
+    require: Literal["all", "any"] = "all"
+    """Whether one bad model keeps the service from starting, or only itself from being served."""
+    start_budget_s: float = Field(default=120.0, ge=0)
+    """How long a start tries again while nobody answers at the store or the disk is full, in seconds."""
+    drain_s: float = Field(default=30.0, gt=0)
+    """How long requests in hand may take after a request to end, in seconds."""
     lanes: int | None = Field(default=None, ge=1, le=256)
     """Essays scored at the same moment; none means one per usable core."""
     runtime: RuntimeSetting = "auto"

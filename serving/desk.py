@@ -3,7 +3,7 @@
 import asyncio
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
 from essays.gate import MAX_CHARACTERS, MIN_WORDS
@@ -41,9 +41,12 @@ class Desk:
         self._states: dict[str, ModelState] = {}
         self._started = time.monotonic()
 
-    def expect(self, artifacts: Sequence[LocalArtifact]) -> None:
-        """List the models that `open` will load, as waiting."""
+    def expect(self, artifacts: Sequence[LocalArtifact], refused: Mapping[str, str] | None = None) -> None:
+        """List the models that `open` will load, as waiting, and those that were refused before, with the reason."""
         self._states = {artifact.name: ModelState(name=artifact.name, state="waiting") for artifact in artifacts}
+        for name, reason in (refused or {}).items():
+            self._states[name] = ModelState(name=name, state="failed", detail=reason)
+        self.metrics.served_stale(sum(artifact.stale for artifact in artifacts))
 
     def open(self, artifacts: Sequence[LocalArtifact], report: Callable[[ModelState], None]) -> None:
         """Load and warm the models, then take requests. Blocks for seconds. Raises an ArtifactError."""
@@ -52,7 +55,10 @@ class Desk:
             self._states[state.name] = state
             report(state)
 
-        warm = load_and_warm(artifacts, self.settings.num_lanes, note, self.settings.make_runtimes())
+        runtimes, settings = self.settings.make_runtimes(), self.settings
+        warm = load_and_warm(artifacts, settings.num_lanes, note, runtimes, require=settings.require)
+        failed = {state.name: state.detail or "" for state in self._states.values() if state.state == "failed"}
+        warm.catalogue.unavailable.update(failed)
         self._scorer = self._make_scorer(warm)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ ServingError (essays.errors.FairmarkError)
 ├── NotAllowed                                   an operator's call, by somebody who has not shown to be one
 ├── CacheFault                                   the cache failed: a miss, and an error for a purge alone
 ├── NotReady                                     models are still being loaded, or could not be
+├── PortTaken                                    another process listens where the service should
 ├── Overloaded                                   as many essays wait as may wait
 └── DeadlinePassed                               no score within the time that a request may take
 
@@ -73,6 +74,10 @@ class CacheFault(ServingError):
 
 class NotReady(ServingError):
     """The models are not there yet."""
+
+
+class PortTaken(ServingError):
+    """Another process listens where the service should."""
 
 
 class Overloaded(ServingError):

@@ -1,10 +1,12 @@
 """From verified folders to warm lanes, model by model, saying where each stands."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
+from essays.console import say
 from essays.errors import FairmarkError, InvalidManifest
 from serving.catalogue import Catalogue, LocalArtifact, ServedModel, read_model
 from serving.lanes import Lane
@@ -24,17 +26,33 @@ class WarmModels:
 
 
 def load_and_warm(
-    artifacts: Sequence[LocalArtifact], num_lanes: int, report: Report, runtimes: Runtimes | None = None
+    artifacts: Sequence[LocalArtifact],
+    num_lanes: int,
+    report: Report,
+    runtimes: Runtimes | None = None,
+    *,
+    require: Literal["all", "any"] = "all",
 ) -> WarmModels:
-    """Read, load and warm every model. Raises an ArtifactError, after reporting the model that failed."""
+    """Read, load and warm every model.
+
+    Raises an ArtifactError after reporting the model that failed; with `any` such a model is left out, and only when
+    none is left the last error is raised.
+    """
     runtimes = runtimes or Runtimes()
-    catalogue = Catalogue([_read(artifact, report) for artifact in artifacts])
+    attempt = _Attempt(report, tolerant=require == "any")
+    read = [model for artifact in artifacts for model in attempt.of(artifact.name, partial(read_model, artifact))]
     sessions: list[dict[str, Session]] = [{} for _ in range(num_lanes)]
     lanes = tuple(Lane(number, own) for number, own in enumerate(sessions))
+    catalogue = Catalogue(read)
     for model in catalogue.models.values():
-        with _reporting(model.name, report):
-            _load_and_warm_one(catalogue, model, lanes, sessions, runtimes, report)
-    return WarmModels(catalogue, lanes)
+        # Members come first: an ensemble is warmed among those that came through.
+        among = Catalogue([*attempt.warm, model])
+        attempt.warm += attempt.of(
+            model.name, partial(_load_and_warm_one, among, model, lanes, sessions, runtimes, report)
+        )
+    if attempt.last_error and not attempt.warm:
+        raise attempt.last_error
+    return WarmModels(Catalogue(attempt.warm), lanes)
 
 
 def require_members(artifacts: Mapping[str, str], model: ServedModel) -> None:
@@ -52,11 +70,6 @@ def require_members(artifacts: Mapping[str, str], model: ServedModel) -> None:
             )
 
 
-def _read(artifact: LocalArtifact, report: Report) -> ServedModel:
-    with _reporting(artifact.name, report):
-        return read_model(artifact)
-
-
 def _load_and_warm_one(
     catalogue: Catalogue,
     model: ServedModel,
@@ -64,7 +77,7 @@ def _load_and_warm_one(
     sessions: Sequence[dict[str, Session]],
     runtimes: Runtimes,
     report: Report,
-) -> None:
+) -> ServedModel:
     report(ModelState(name=model.name, state="loading"))
     require_members({name: each.artifact.version for name, each in catalogue.models.items()}, model)
     if model.manifest.graphs:
@@ -76,12 +89,26 @@ def _load_and_warm_one(
         for _ in threads.map(lambda lane: warm_up(catalogue, model, lane), lanes):
             pass
     report(ModelState(name=model.name, state="ready"))
+    return model
 
 
-@contextmanager
-def _reporting(name: str, report: Report) -> Iterator[None]:
-    try:
-        yield
-    except FairmarkError as error:
-        report(ModelState(name=name, state="failed", detail=str(error)))
-        raise
+class _Attempt:
+    """What came of each model."""
+
+    def __init__(self, report: Report, *, tolerant: bool) -> None:
+        self.report = report
+        self.tolerant = tolerant
+        self.warm: list[ServedModel] = []
+        self.last_error: FairmarkError | None = None
+
+    def of(self, name: str, make: Callable[[], ServedModel]) -> list[ServedModel]:
+        """The model, or none if it failed and others may go on."""
+        try:
+            return [make()]
+        except FairmarkError as error:
+            self.report(ModelState(name=name, state="failed", detail=str(error)))
+            if not self.tolerant:
+                raise
+            say(f"{name} is not served: {error}")
+            self.last_error = error
+            return []

@@ -38,6 +38,9 @@ class Metrics:
             buckets=_TENTHS,
         )
         self._ready = Gauge("fairmark_model_ready", "1 when a model is warm.", ["model"], registry=self.registry)
+        self._stale = Gauge(
+            "fairmark_stale_artifacts", "Models served although nobody answered at the store.", registry=self.registry
+        )
         self._open_jobs = Gauge("fairmark_open_jobs", "Runs of a model that wait or go on.", registry=self.registry)
 
     def answered(self, route: str, status: int, duration_s: float) -> None:
@@ -50,6 +53,10 @@ class Metrics:
         self._unit_scores.labels(model, prompt_id).observe(unit_score)
         if infer_s is not None:
             self._infer_seconds.labels(model).observe(infer_s)
+
+    def served_stale(self, count: int) -> None:
+        """So many models are served of which nobody could say whether they are champions still."""
+        self._stale.set(count)
 
     def render(self, states: Mapping[str, ModelState], open_jobs: int) -> bytes:
         """Everything in Prometheus' text format."""

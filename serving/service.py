@@ -1,34 +1,46 @@
 """The BentoML service: what happens when, around the parts that know nothing of BentoML.
 
 `bentoml serve serving.service:EssayScoring` runs `prepare` once in the parent process: whatever is wrong with store,
-artifacts or models ends it there, with the reason and exit code 1. Each worker then loads and warms the same models in
-a thread: `/livez` answers 200 and `/readyz` 503, with each model's state, until all are warm.
+artifacts or models ends it there, with the reason and exit code 1. The worker then loads and warms the same models in a
+thread. From the first moment `/livez` answers 200 and `/readyz` 503, with each model's state, until all are warm: where
+no worker can say it, the parent does (`serving.front`).
 """
 
+import atexit
 import gc
 import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 # BentoML reads this once, when it first wants to tell its makers what was started here.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 import bentoml
+
+from serving.address import end_if_taken, listening_address
+
+# Before the imports below: whoever took the wrong port should not wait for them.
+end_if_taken()
+
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from essays.console import EXIT_FAILED, say
 from essays.errors import FairmarkError
 from essays.settings import load_settings
+from essays.signatures import trusted_key
 from essays.store import open_store
-from serving.artifacts import acquire, hand_over, handed_over
+from serving.artifacts import acquire, acquire_within, hand_over, handed_over, refused_before
 from serving.catalogue import LocalArtifact
 from serving.config import ServingSettings
 from serving.desk import Desk
+from serving.front import Front, end_service, worker_is_up
 from serving.loading import load_and_warm
 from serving.routes import create_app
 from serving.schemas import ModelState
+from serving.stopping import wrap_handlers
 from serving.swagger import swagger_folder
 
 # Longer than any request of ours may take, so that its own answer never comes first.
@@ -69,25 +81,23 @@ class EssayScoring:
     @bentoml.on_deployment
     @staticmethod
     def prepare() -> None:
-        """Fetch, verify, load and try every model, or end the process with the reason."""
+        """Fetch, verify, load and try every model, or end the process with the reason; answer `/readyz` meanwhile."""
         try:
-            settings = load_settings(ServingSettings)
-            artifacts = fetch(settings)
-            load_and_warm(artifacts, 1, lambda state: None, settings.service.make_runtimes())
+            _prepare(load_settings(ServingSettings), listening_address())
         except FairmarkError as error:
             say(f"error: {error}")
             say("the service does not start")
             sys.exit(EXIT_FAILED)
         gc.collect()
-        hand_over(artifacts)
 
     @bentoml.on_startup
     def open(self) -> None:
         """Load and warm in a thread, so that health checks are answered meanwhile."""
         artifacts = handed_over()
         if artifacts is None:
-            artifacts = fetch(self.settings)
-        self.desk.expect(artifacts)
+            artifacts = fetch(self.settings, lambda state: None, {})
+        self.desk.expect(artifacts, refused_before())
+        worker_is_up()
         threading.Thread(target=self._open, args=(artifacts,), name="opening", daemon=True).start()
 
     @bentoml.on_shutdown
@@ -107,6 +117,7 @@ class EssayScoring:
             self.desk.open(artifacts, _log_state)
         except FairmarkError as error:
             logger.error("not ready, and will not be: %s", error)
+            end_service(str(error))
             return
         # What is loaded stays: collecting garbage among it is wasted time, and a pause in some answer.
         gc.collect()
@@ -115,9 +126,47 @@ class EssayScoring:
         logger.info("ready: %s", ", ".join(self.desk.catalogue().models))
 
 
-def fetch(settings: ServingSettings) -> list[LocalArtifact]:
-    """The models to serve, as verified folders."""
-    return acquire(open_store(settings.store), settings.service.models, settings.service.artifact_folder)
+def fetch(
+    settings: ServingSettings, report: Callable[[ModelState], None], refused: dict[str, str]
+) -> list[LocalArtifact]:
+    """The models to serve, as verified folders; where any will do, `refused` is told why others are missing."""
+    service, public_key = settings.service, settings.signing.public_key_file
+
+    def on_refused(name: str, error: FairmarkError) -> None:
+        say(f"{name} is not served: {error}")
+        refused[name] = str(error)
+
+    return acquire(
+        open_store(settings.store),
+        service.models,
+        service.artifact_folder,
+        trusted=trusted_key(public_key) if public_key else None,
+        report=report,
+        on_refused=on_refused if service.require == "any" else None,
+    )
+
+
+def _prepare(settings: ServingSettings, address: tuple[str, int]) -> None:
+    service = settings.service
+    front, refused = Front(address), dict[str, str]()
+    artifacts = acquire_within(
+        service.start_budget_s,
+        lambda: fetch(settings, front.board.note, refused),
+        lambda error: front.board.wait_for(str(error)),
+    )
+    front.board.wait_for("models are tried")
+    warm = load_and_warm(artifacts, 1, front.board.note, service.make_runtimes(), require=service.require)
+    hand_over(artifacts, refused)
+    atexit.register(_end_with_reason, front)
+    front.wait_for_workers(list(warm.catalogue.models))
+    front.give_listener_to_circus(lambda: wrap_handlers(service.drain_s, front.stop))
+
+
+def _end_with_reason(front: Front) -> None:
+    """A worker that gave up asked for the end: then that is no success."""
+    if reason := front.failure():
+        say(f"error: {reason}")
+        os._exit(EXIT_FAILED)
 
 
 def _log_state(state: ModelState) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from essays.settings import StoreSettings
 from essays.signatures import trusted_key
-from essays.store import open_store
+from essays.store import Store, open_store
 from serving.artifacts import acquire
 
 # With the library that deletes folders file by file.
@@ -28,14 +28,15 @@ OURS = (*(str(Path(__file__).resolve().parents[2] / package) for package in ("es
 
 def main() -> None:
     """Until stdin ends."""
-    settings = StoreSettings.model_validate_json(sys.argv[1])
+    # Made once, used by forks: it has no connection yet.
+    store = open_store(StoreSettings.model_validate_json(sys.argv[1]))
     for line in sys.stdin:
         order = json.loads(line)
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(reader)
-            _start(settings, order, writer)
+            _start(store, order, writer)
         os.close(writer)
         if order.get("kill_after_s") is not None:
             time.sleep(order["kill_after_s"])
@@ -47,12 +48,11 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def _start(settings: StoreSettings, order: dict[str, Any], writer: int) -> None:
+def _start(store: Store, order: dict[str, Any], writer: int) -> None:
     code = 1
     try:
         counter = _Counter(order.get("kill_at_line"))
         trusted = trusted_key(Path(order["trusted"])) if order.get("trusted") else None
-        store = open_store(settings)
         if order.get("kill_at_line") or order.get("count"):
             counter.begin()
         artifacts = acquire(store, order.get("models", []), Path(order["root"]), trusted=trusted)

@@ -18,7 +18,7 @@ from essays.bundle import read_bundle_manifest
 from essays.manifest import GRAPH_FILE, MANIFEST_FILE
 from essays.registry import find_champion, move_champion, pointer_to, publish_bundle
 from essays.settings import StoreSettings
-from essays.store import open_store
+from essays.store import Store, open_store
 from serving.local_copies import is_whole
 
 # Make download, extraction and deletion long enough to be met.
@@ -58,6 +58,11 @@ def settings(s3: Any) -> StoreSettings:
             "secret_access_key": s3.secret_key,
         }
     )
+
+
+@pytest.fixture
+def store(settings: StoreSettings) -> Store:
+    return open_store(settings)
 
 
 @pytest.fixture
@@ -106,8 +111,7 @@ def versions(bundles: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Pat
     ]
 
 
-def promote(settings: StoreSettings, path: Path) -> None:
-    store = open_store(settings)
+def promote(store: Store, path: Path) -> None:
     pointer = pointer_to(path, read_bundle_manifest(path))
     publish_bundle(store, path, pointer)
     move_champion(store, pointer, find_champion(store, "tiny"))
@@ -132,20 +136,20 @@ def models_in(root: Path) -> list[Path]:
 @pytest.mark.chaos
 def test_after_kill_9_at_any_instant_the_next_start_converges(
     starts: Starts,
-    settings: StoreSettings,
+    store: Store,
     versions: list[Path],
     pytestconfig: pytest.Config,
     figure: Callable[[str], None],
 ) -> None:
     kills, seed = pytestconfig.getoption("--chaos-kills"), pytestconfig.getoption("--chaos-seed")
     draw, root, phases = random.Random(seed), starts.root, Counter[str]()
-    promote(settings, versions[0])
+    promote(store, versions[0])
     began = time.monotonic()
     lines = starts.whole_start(count=True)["lines"]
     full_s = time.monotonic() - began
     hit, damaged = 0, set[Path]()
     while hit < kills:
-        damaged |= set(_prepare(draw, settings, versions, root))
+        damaged |= set(_prepare(draw, store, versions, root))
         # By line of code every phase is met, short ones too; by time also what runs in libraries.
         at = {"kill_at_line": draw.randrange(1, lines)} if hit % 2 else {"kill_after_s": draw.uniform(0, full_s)}
         killed = starts.start(**at)
@@ -165,13 +169,13 @@ def test_after_kill_9_at_any_instant_the_next_start_converges(
     figure(f"{hit} kills (seed {seed}): {', '.join(f'{count} in {name}' for name, count in sorted(phases.items()))}")
 
 
-def _prepare(draw: random.Random, settings: StoreSettings, versions: list[Path], root: Path) -> list[Path]:
+def _prepare(draw: random.Random, store: Store, versions: list[Path], root: Path) -> list[Path]:
     """One of: an empty folder, another champion, a damaged model; what is damaged now."""
     kind = draw.choice(["empty", "other champion", "other champion", "damaged"])
     if kind == "empty":
         shutil.rmtree(root, ignore_errors=True)
     elif kind == "other champion":
-        promote(settings, draw.choice(versions))
+        promote(store, draw.choice(versions))
     else:
         damaged = models_in(root)
         for path in damaged:
@@ -181,8 +185,8 @@ def _prepare(draw: random.Random, settings: StoreSettings, versions: list[Path],
 
 
 @pytest.mark.row(11)
-def test_a_kill_at_the_same_line_leaves_the_same(starts: Starts, settings: StoreSettings, versions: list[Path]) -> None:
-    promote(settings, versions[0])
+def test_a_kill_at_the_same_line_leaves_the_same(starts: Starts, store: Store, versions: list[Path]) -> None:
+    promote(store, versions[0])
     lines = starts.whole_start(count=True)["lines"]
     left = []
     for _ in range(2):
