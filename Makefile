@@ -67,6 +67,14 @@ bench-cache: $(ENVIRONMENT) ## The result cache: look-ups by store and size, wha
 table: $(ENVIRONMENT) ## The benchmark's table again, from the scores under reports/asap/oof
 	@exec $(BIN)/python -m pipelines.table
 
+.PHONY: bench
+bench: $(ENVIRONMENT) ## Speed beside peers, each in an environment of its own; about an hour; goes on where it was
+	@exec $(BIN)/python -m benchmarks.speed $(if $(PEERS),--peers $(PEERS))
+
+.PHONY: bench-quick
+bench-quick: $(ENVIRONMENT) ## The same with few essays, in minutes, into out/bench/quick; PEERS="NAME …" for some
+	@exec $(BIN)/python -m benchmarks.speed --quick $(if $(PEERS),--peers $(PEERS))
+
 .PHONY: mlflow
 mlflow: $(ENVIRONMENT) ## Compare runs in MLflow's page
 	@mkdir -p mlruns

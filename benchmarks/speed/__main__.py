@@ -14,7 +14,6 @@ from benchmarks.speed.contestants import Contestant, choose, contestants
 from benchmarks.speed.kept import keep, read_kept
 from benchmarks.speed.machine import describe_machine
 from benchmarks.speed.measure import Bench, measure
-from benchmarks.speed.plot import draw
 from benchmarks.speed.report import PLOT_FILE, write_report
 from benchmarks.speed.results import Measured, Plan
 from benchmarks.speed.subject import expect, find_subject, flop_per_essay
@@ -31,14 +30,14 @@ SUMMARY_FILE = "summary.json"
 
 def main() -> None:
     """The command line; 0 done, 1 failed, 2 misused. A contestant that is void does not fail the run."""
-    options = _parse()
+    options = parse()
     run(lambda: _list(options) if options.list else bench(options))
 
 
 def bench(options: argparse.Namespace) -> None:
     """Measure what was asked for and write what came of it, after each contestant anew."""
     plan = _plan(options)
-    chosen = choose(options.peers, options.model)
+    chosen = {each.name for each in choose(options.peers, options.model)}
     subject = find_subject(options.model, options.bundle, options.weights, options.folder / "model")
     essays = choose_essays(options.table, subject.manifest.prompt_ids, plan.num_essays)
     say(f"{subject.name} from {subject.bundle}; {len(essays)} essays; reference scores")
@@ -49,7 +48,7 @@ def bench(options: argparse.Namespace) -> None:
     kept_folder = options.folder / "kept" / f"{'quick' if options.quick else 'full'}-{plan.num_essays}"
     results: dict[str, Measured] = {}
     for contestant in contestants(options.model):
-        if contestant in chosen:
+        if contestant.name in chosen:
             results[contestant.name] = _result(contestant, prepared, kept_folder, fresh=options.fresh)
         elif kept := read_kept(contestant, prepared, kept_folder):
             results[contestant.name] = kept
@@ -62,6 +61,8 @@ def write_all(
     options: argparse.Namespace, prepared: Bench, machine: dict[str, Any], results: dict[str, Measured]
 ) -> None:
     """Summary, page and plot of what there is so far."""
+    from benchmarks.speed.plot import draw  # matplotlib takes a second, and `--help` needs none
+
     known = {each.name: each for each in contestants(options.model) if each.name in results}
     flop = flop_per_essay(prepared.subject, list(prepared.expected.values()))
     rows, open_loop = [], []
@@ -135,7 +136,8 @@ def _list(options: argparse.Namespace) -> None:
         print(f"{each.name:22}{each.what}")  # noqa: T201 - stdout is the answer
 
 
-def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """What was asked for, with its defaults."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed",
         description="Fairmark's speed beside its peers, on this machine, with equal scores.",

@@ -44,6 +44,14 @@ def pss_mb(pid: int) -> float:
     return total_kib * 1024 / 1e6
 
 
+def is_alive(pid: int) -> bool:
+    """Whether the process still runs; one that only waits to be waited for does not."""
+    try:
+        return _stat(pid)[0] not in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def load_average() -> float:
     """Processes that wanted a core, over the last minute."""
     return os.getloadavg()[0]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from benchmarks.speed.meter import process_tree
+from benchmarks.speed.meter import is_alive, process_tree
 from essays.errors import StageFailed
 
 _PATIENCE_S = 15.0
@@ -104,3 +104,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     for pid in tree:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    # The next contestant shall find their memory free.
+    deadline = time.monotonic() + _PATIENCE_S
+    while any(map(is_alive, tree)) and time.monotonic() < deadline:
+        time.sleep(_ASK_AGAIN_S)

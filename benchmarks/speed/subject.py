@@ -19,7 +19,6 @@ from essays.prompts import get_prompt
 from essays.registry import read_champion
 from essays.settings import Settings, load_settings
 from essays.store import open_store
-from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 
 BUNDLE_FOLDER = Path("out/bundles")
 MODEL_FOLDER = Path("out/models")
@@ -92,6 +91,8 @@ def find_subject(name: str, bundle: Path | None, weights: Path | None, folder: P
 
 def expect(subject: Subject, essays: Sequence[ChosenEssay]) -> dict[str, Expected]:
     """The reference, by essay id."""
+    from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu  # runtimes take a second, and `--help` needs none
+
     encoder = load_encoder(subject.encoding, subject.folder)
     calibration = read_calibration(subject.folder / CALIBRATION_FILE)
     (session,) = OnnxRuntimeCpu().open(subject.fp32_graph, subject.folder, 1)
