@@ -17,6 +17,7 @@ from essays.manifest import Manifest
 from essays.params import Section, read_params, write_section
 from essays.registry import ChampionPointer, pointer_to, publish_bundle
 from essays.settings import Settings, load_settings
+from essays.signatures import publish_signature, signature_key
 from essays.store import Store, open_store
 from export.bundles import find_bundle
 from export.config import PublishConfig
@@ -49,16 +50,19 @@ def main() -> None:
     parser.add_argument("--override", metavar="REASON", help="promote against the gate; the reason is recorded")
     options = parser.parse_args()
     config, fold = read_params("publish", PublishConfig), read_params("folds", tuple[int, ...])[0]
-    store = open_store(load_settings(Settings).store)
+    settings = load_settings(Settings)
+    store, private_key = open_store(settings.store), settings.signing.private_key_file
     # Members first, their ensemble last: whoever starts in between finds no ensemble without its members.
     bundles = [find_bundle(name) for name in [*read_params("models", tuple[str, ...]), ENSEMBLE]]
     pointers = [pointer_to(bundle, read_bundle_manifest(bundle)) for bundle in bundles]
     if options.ensure and is_published(store, pointers):
+        sign_all(store, bundles, pointers, private_key)
         say(f"{store.url}: holds these bundles and a champion of each model; nothing to do")
         return
     manifests = check(bundles)
     for bundle, pointer in zip(bundles, pointers, strict=True):
         send(store, bundle, pointer)
+    sign_all(store, bundles, pointers, private_key)
     champions = find_champions(store, [pointer.name for pointer in pointers])
     against = review(pointers, champions, config)
     if against and not options.override:
@@ -93,6 +97,18 @@ def send(store: Store, bundle: Path, pointer: ChampionPointer) -> None:
 
     sent = publish_bundle(store, bundle, pointer, advance)
     say(f"{store.url}: {what}  {'sent' if sent else 'is there already'}")
+
+
+def sign_all(
+    store: Store, bundles: Sequence[Path], pointers: Sequence[ChampionPointer], private_key: Path | None
+) -> None:
+    """Lay a signature beside each bundle that has none of this key, before any becomes a champion; say so."""
+    if private_key is None:
+        say("unsigned: signing.private_key_file names no key; a service that trusts a key will refuse these models")
+        return
+    for bundle, pointer in zip(bundles, pointers, strict=True):
+        if publish_signature(store, bundle, pointer.key, pointer.sha256, private_key):
+            say(f"{store.url}: {signature_key(pointer.key)}  signed")
 
 
 def track(manifests: Sequence[Manifest], bundles: Sequence[Path], alias: Alias, fold: int) -> None:

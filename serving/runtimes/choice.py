@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from essays.manifest import Manifest
+from serving.runtimes.external_data import require_no_external_data
 from serving.runtimes.interface import Runtime, Session
 from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from serving.runtimes.onnxruntime_gpu import OnnxRuntimeGpu, is_there
@@ -27,6 +28,7 @@ class Runtimes:
     def open(self, manifest: Manifest, folder: Path, num_lanes: int) -> list[Session]:
         """A session of the model for each lane. Raises GraphInvalid when its file is not what the manifest says."""
         name = self.setting if self.setting != "auto" else best_runtime(manifest)
+        require_no_external_data(folder / manifest.graphs[0].file)
         return self._runtime(name).open(manifest.graphs[0], folder, num_lanes)
 
     def _runtime(self, name: RuntimeSetting) -> Runtime:

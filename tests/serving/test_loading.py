@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from essays.errors import FairmarkError, GraphInvalid, InvalidManifest, WarmUpFailed
 from essays.manifest import CALIBRATION_FILE, GOLDEN_FILE, GRAPH_FILE, describe_file
 from serving.catalogue import LocalArtifact
 from serving.loading import load_and_warm
+from serving.runtimes.external_data import require_no_external_data
 from serving.schemas import ModelState
 
 
@@ -46,6 +47,86 @@ def rename_input(model: onnx.ModelProto) -> None:
     model.graph.node[0].input[1] = "token_ids"
 
 
+def external(tensor: onnx.TensorProto) -> None:
+    """Make the tensor name a file outside the model's folder."""
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../../../etc/passwd")
+
+
+def external_initializer(model: onnx.ModelProto) -> None:
+    external(model.graph.initializer[0])
+
+
+def external_sparse(model: onnx.ModelProto) -> None:
+    external(model.graph.sparse_initializer.add().values)
+
+
+def external_constant_in_a_subgraph(model: onnx.ModelProto) -> None:
+    branch = helper.make_graph([helper.make_node("Constant", [], ["c"])], "then", [], [])
+    external(branch.node[0].attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t)
+    model.graph.node.append(helper.make_node("If", ["c"], ["d"], then_branch=branch, else_branch=branch))
+
+
+def external_in_a_function(model: onnx.ModelProto) -> None:
+    node = model.functions.add(name="f").node.add(op_type="Constant")
+    external(node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t)
+
+
+def location_alone(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].external_data.add(key="location", value="beside.bin")
+
+
+@pytest.mark.row(14)
+@pytest.mark.parametrize(
+    "change",
+    [external_initializer, external_sparse, external_constant_in_a_subgraph, external_in_a_function, location_alone],
+)
+def test_a_graph_that_names_other_files_is_refused_before_a_runtime_sees_it(
+    bundles: Any,
+    tmp_path: Path,
+    extract: Callable[[list[Path], Path], list[LocalArtifact]],
+    change: Callable[[onnx.ModelProto], None],
+) -> None:
+    def edit(folder: Path) -> None:
+        model = onnx.load(str(folder / GRAPH_FILE))
+        change(model)
+        # Not `onnx.save`, which would look for the data.
+        (folder / GRAPH_FILE).write_bytes(model.SerializeToString())
+
+    artifacts = extract([bundles.changed("tiny", edit, tmp_path)], tmp_path / "models")
+    with pytest.raises(GraphInvalid, match="has external data"):
+        load_and_warm(artifacts, 1, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x08", b"\xff" * 20, b"\x3a\xff\xff\xff\xff\x0f", b"\x0b", b"\x3a\x02\x0a\x05"]
+)
+def test_what_is_no_protobuf_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / GRAPH_FILE).write_bytes(content)
+    with pytest.raises(GraphInvalid, match="does not load"):
+        require_no_external_data(tmp_path / GRAPH_FILE)
+
+
+@pytest.mark.row(16)
+def test_where_any_model_will_do_a_bad_one_is_left_out_and_its_ensemble_with_it(
+    bundles: Any, extract: Callable[[list[Path], Path], list[LocalArtifact]], tmp_path: Path
+) -> None:
+    bad = bundles.changed("tiny", edit_graph(break_weights), tmp_path)
+    artifacts = extract([bundles.paths["lexical"], bundles.paths["ensemble"], bad], tmp_path / "models")
+    states: dict[str, ModelState] = {}
+    warm = load_and_warm(artifacts, 2, lambda state: states.update({state.name: state}), require="any")
+    assert list(warm.catalogue.models) == ["lexical"]
+    assert {name: state.state for name, state in states.items()} == {
+        "lexical": "ready",
+        "tiny": "failed",
+        "ensemble": "failed",
+    }
+    assert "got nan" in str(states["tiny"].detail)
+    with pytest.raises(WarmUpFailed, match="got nan"):
+        load_and_warm([artifact for artifact in artifacts if artifact.name == "tiny"], 1, lambda _: None, require="any")
+
+
 CHANGES: list[tuple[str, Callable[[Path], None], type[FairmarkError], str]] = [
     ("garbage", lambda folder: (folder / GRAPH_FILE).write_bytes(b"no graph") and None, GraphInvalid, "does not load"),
     ("renamed", edit_graph(rename_input), GraphInvalid, "token_ids int64|token_ids tensor"),
@@ -72,6 +153,7 @@ CHANGES: list[tuple[str, Callable[[Path], None], type[FairmarkError], str]] = [
 ]
 
 
+@pytest.mark.row(15)
 @pytest.mark.parametrize(("change", "kind", "message"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
 def test_a_model_that_is_not_what_was_published_is_refused(
     bundles: Any,
