@@ -14,6 +14,8 @@ ROW_PX = 40
 CURVE_PX = 150
 # Marks at either end of the scale stay whole.
 _EDGE_PERCENT = 2.0
+# Room for the words of a vertical axis.
+_AXIS_PERCENT = 14.0
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ def dot_plot(summary: str, rows: Sequence[Row], scale: Scale) -> DotPlot:
 
 def curve_plot(summary: str, kept: Sequence[float], curves: Sequence[tuple[str, Sequence[float]]]) -> CurvePlot:
     """The plot of curves by their kind, a value in [0, 1] for each share kept."""
-    scale = Scale(-1.0, -min(kept), 0.1)  # everything is kept at the left
-    places = [scale.place(-share) for share in kept]
+    inside = 100 - _AXIS_PERCENT - _EDGE_PERCENT
+    places = [round(_AXIS_PERCENT + inside * (1 - share) / (1 - min(kept)), 2) for share in kept]  # all at the left
     return CurvePlot(
         summary=summary,
         curves=tuple(

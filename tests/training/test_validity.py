@@ -388,7 +388,7 @@ def test_plots_place_numbers_between_the_ends_of_their_scale():
 
 def test_hand_off_curves_run_from_all_essays_to_the_fewest_and_from_none_to_all():
     (curve,) = curve_plot("shares", [1.0, 0.85, 0.7], [("exact", [0.0, 0.5, 1.0])]).curves
-    assert curve.points == ((2, 150), (50, 75), (98, 0))
+    assert curve.points == ((14, 150), (56, 75), (98, 0))
 
 
 @pytest.mark.slow
