@@ -26,6 +26,7 @@ QUICK = Plan(num_essays=48, concurrencies=(1, 8), load_shares=(0.8,))
 FOLDER = Path("out/bench")
 REPORT_FOLDER = Path("reports/bench")
 SUMMARY_FILE = "summary.json"
+_BUSY = 0.3
 
 
 def main() -> None:
@@ -45,6 +46,8 @@ def bench(options: argparse.Namespace) -> None:
     prepared = Bench(subject, essays, expected, plan, options.folder)
     machine = {**describe_machine(), "peak_gflops_per_core": _peak()}
     say(f"{machine['cpu']}, {machine['cores']} cores; peak of one core, GFLOP/s: {machine['peak_gflops_per_core']}")
+    if machine["load_average"] > _BUSY * machine["cores"]:
+        say(f"warning: load average {machine['load_average']:g}: others use these cores; trust CPU times and ratios")
     kept_folder = options.folder / "kept" / f"{'quick' if options.quick else 'full'}-{plan.num_essays}"
     results: dict[str, Measured] = {}
     for contestant in contestants(options.model):
@@ -152,7 +155,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--concurrency", type=int, nargs="+", metavar="N", help="askers at a time, in turn (1 8 64; quick 1 8)")
     add("--model", default="minilm", help="name of an encoder (default: %(default)s)")
     add("--bundle", type=Path, help="its bundle (default: out/bundles/MODEL, else the store's champion)")
-    add("--weights", type=Path, help="the checkpoint of its graph (default: out/models/MODEL/fold-0)")
+    add("--weights", type=Path, help="the checkpoint of its graph (default: out/models/MODEL, the exported fold)")
     add("--table", type=Path, default=ESSAYS_FILE, help="essays (default: %(default)s)")
     add("--folder", type=Path, default=FOLDER, help="environments, logs, kept rows (default: %(default)s)")
     add("--out", type=Path, help=f"report folder (default: {REPORT_FOLDER}; quick {FOLDER / 'quick'})")

@@ -63,7 +63,7 @@ class Contestant:
         """The files that decide what it does: when they change, its kept rows are no longer true."""
         if self.environment == OWN:
             code = [path for room in ("serving", "essays") for path in (ROOT / room).rglob("*.py")]
-            return sorted([*code, ROOT / "requirements.txt"])
+            return sorted([*code, *PEER_FOLDER.glob("*.py"), ROOT / "requirements.txt"])
         return [*sorted(PEER_FOLDER.glob("*.py")), requirements_file(self.environment)]
 
     def environment_for(self, launch: Launch, outer: Mapping[str, str]) -> dict[str, str]:

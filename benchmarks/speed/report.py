@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks.speed.bars import FAIRMARK, Bar
 from benchmarks.speed.contestants import Contestant
 from benchmarks.speed.environments import OWN
+from benchmarks.speed.machine import NOT_MEASURED
 from benchmarks.speed.summary import MEANINGS, Row
 
 PLOT_FILE = "speed.svg"
@@ -45,7 +46,7 @@ def write_report(
         _table(_OPEN, open_loop, {}) if open_loop else "Not measured.",
         "## Bars",
         _bars(bars),
-        f"GPU: {machine['gpu']}.",
+        _gpu(machine["gpu"]),
         "## Servers",
         "\n".join(f"- `{each.name}`: {each.what}. {_environment(each)}" for each in contestants),
         "## Method",
@@ -93,6 +94,12 @@ def _machine(machine: Mapping[str, Any]) -> str:
         f" {machine['python']}, load average {machine['load_average']:g} before. Peak of one core, measured in the same"
         f" run, GFLOP per CPU second: {peak or 'unknown'}."
     )
+
+
+def _gpu(gpu: str) -> str:
+    if gpu == NOT_MEASURED:
+        return f"GPU: {NOT_MEASURED}."
+    return f"GPU: {gpu}; rows whose runtime names cuda or tensorrt ran on it, and no others."
 
 
 def _table(columns: Mapping[str, Any], rows: Sequence[Row], reference: Mapping[int, Row]) -> str:

@@ -15,6 +15,7 @@ from essays.calibration import read_calibration
 from essays.encoding import TokenEncoding, load_encoder
 from essays.errors import StageFailed
 from essays.manifest import CALIBRATION_FILE, MANIFEST_FILE, Graph, Manifest, describe_file, read_manifest
+from essays.params import read_params
 from essays.prompts import get_prompt
 from essays.registry import read_champion
 from essays.settings import Settings, load_settings
@@ -85,7 +86,7 @@ def find_subject(name: str, bundle: Path | None, weights: Path | None, folder: P
         bundle=path,
         folder=target,
         manifest=read_manifest(target / MANIFEST_FILE),
-        weights=weights or MODEL_FOLDER / name / "fold-0",
+        weights=weights or _checkpoint(name),
     )
 
 
@@ -119,6 +120,11 @@ def flop_per_essay(subject: Subject, expected: Sequence[Expected]) -> float | No
     per_token = 2 * (4 * hidden**2 + 2 * hidden * inner)
     counts = [each.num_tokens for each in expected]
     return layers * sum(tokens * per_token + 4 * tokens**2 * hidden for tokens in counts) / len(counts)
+
+
+def _checkpoint(name: str) -> Path:
+    """Of the fold whose model the export stage takes."""
+    return MODEL_FOLDER / name / f"fold-{read_params('folds', tuple[int, ...])[0]}"
 
 
 def _local_bundle(name: str) -> Path | None:
