@@ -34,7 +34,7 @@ from essays.manifest import (
     describe_file,
 )
 from essays.prompts import get_prompt
-from essays.registry import move_champion, pointer_to, publish_bundle
+from essays.registry import find_champion, move_champion, pointer_to, publish_bundle
 from essays.settings import StoreSettings
 from essays.store import Store, open_store
 from serving.catalogue import LocalArtifact
@@ -253,6 +253,12 @@ class Bundles:
             pointer = pointer_to(path, read_bundle_manifest(path))
             publish_bundle(store, path, pointer)
             move_champion(store, pointer, None)
+
+    def promote(self, store: Store, path: Path) -> None:
+        """Make a bundle its model's champion in place of another, or of none."""
+        pointer = pointer_to(path, read_bundle_manifest(path))
+        publish_bundle(store, path, pointer)
+        move_champion(store, pointer, find_champion(store, pointer.name))
 
     def _single(
         self, name: str, kind: str, model: onnx.ModelProto, encoding: NgramEncoding | TokenEncoding, folder: Path

@@ -19,6 +19,7 @@ from essays.manifest import GRAPH_FILE, MANIFEST_FILE
 from essays.registry import find_champion, move_champion, pointer_to, publish_bundle
 from essays.settings import StoreSettings
 from essays.store import Store, open_store
+from serving import local_copies
 from serving.local_copies import is_whole
 
 # Make download, extraction and deletion long enough to be met.
@@ -194,3 +195,17 @@ def test_a_kill_at_the_same_line_leaves_the_same(starts: Starts, store: Store, v
         assert starts.start(kill_at_line=lines * 2 // 3)["code"] == -9
         left.append(sorted(path.relative_to(starts.root) for path in starts.root.rglob("*")))
     assert left[0] == left[1]
+
+
+def test_versions_that_nobody_serves_or_uses_any_more_go(starts: Starts, store: Store, versions: list[Path]) -> None:
+    served = []
+    for path in versions:
+        promote(store, path)
+        served += starts.whole_start()["digests"]
+    # The one served now and the one before it, for a way back.
+    assert {path.name for path in models_in(starts.root)} == set(served[1:])
+    # A process that lives and uses one keeps it.
+    local_copies.hold(starts.root, [served[1]])
+    promote(store, versions[0])
+    starts.whole_start()
+    assert served[1] in {path.name for path in models_in(starts.root)}

@@ -3,28 +3,24 @@
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import boto3
-import httpx
 import psutil
 import pytest
 
 from essays.manifest import GOLDEN_FILE
 from essays.registry import read_champion
-from essays.settings import StoreSettings
-from essays.store import Store, open_store
+from essays.store import Store
 from serving.catalogue import LocalArtifact
 from serving.desk import Desk
+from tests.serving.processes import end_of, environment_for, free_port, serving, store_at
 
 pytestmark = pytest.mark.slow
 
@@ -35,95 +31,6 @@ ESSAY = (
 GOOD = {"essay": ESSAY, "prompt_id": "ellipse-overall"}
 CANARY = "zebracanary"
 WRONG_KEY = "not-the-secret-key"
-START_TIMEOUT_S = 90
-
-
-class Service:
-    """A `bentoml serve` that was started, with what it printed."""
-
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self.process = process
-        self.log_path = log
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
-
-    @property
-    def log(self) -> str:
-        return self.log_path.read_text()
-
-    def get(self, path: str) -> httpx.Response | None:
-        try:
-            return self.http.get(path, timeout=5)
-        except httpx.TransportError:
-            return None
-
-    def wait_until_ready(self) -> list[tuple[int, str]]:
-        """Every answer of `/readyz` until it is 200; `/livez` is 200 from the first one on."""
-        seen: list[tuple[int, str]] = []
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.log
-            answer = self.get("/readyz")
-            if answer is not None:
-                alive = self.get("/livez")
-                assert alive
-                assert alive.status_code == 200
-                seen.append((answer.status_code, answer.text))
-                if answer.status_code == 200:
-                    return seen
-            time.sleep(0.01)
-        raise AssertionError(f"not ready: {self.log}")
-
-
-def command(port: int) -> list[str]:
-    serve = ["-m", "bentoml", "serve", "serving.service:EssayScoring", "--host", "127.0.0.1", "--port", str(port)]
-    return [sys.executable, *serve]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-@contextmanager
-def serving(folder: Path, environment: Mapping[str, str]) -> Iterator[Service]:
-    port = free_port()
-    log = folder / f"log-{port}"
-    with log.open("wb") as out:
-        process = subprocess.Popen(command(port), env={**os.environ, **environment}, stdout=out, stderr=out)
-    service = Service(process, port, log)
-    try:
-        yield service
-    finally:
-        service.http.close()
-        process.terminate()
-        process.wait(30)
-
-
-def end_of(environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """A start that fails, with what it said."""
-    return subprocess.run(
-        command(free_port()), env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
-    )
-
-
-def environment_for(s3: Any, bucket: str, folder: Path) -> dict[str, str]:
-    return {
-        "FAIRMARK_STORE__URL": f"s3://{bucket}",
-        "FAIRMARK_STORE__ENDPOINT_URL": s3.endpoint,
-        "FAIRMARK_STORE__ACCESS_KEY_ID": s3.access_key,
-        "FAIRMARK_STORE__SECRET_ACCESS_KEY": s3.secret_key,
-        "FAIRMARK_STORE__MAX_ATTEMPTS": "1",
-        "FAIRMARK_SERVICE__ARTIFACT_FOLDER": str(folder / "models"),
-        "FAIRMARK_SERVICE__LANES": "2",
-        "FAIRMARK_SERVICE__START_BUDGET_S": "2",
-        "FAIRMARK_SERVICE__CACHE__FOLDER": str(folder / "cache"),
-    }
-
-
-def store_at(s3: Any, bucket: str) -> Store:
-    settings = {"endpoint_url": s3.endpoint, "access_key_id": s3.access_key, "secret_access_key": s3.secret_key}
-    return open_store(StoreSettings.model_validate({"url": f"s3://{bucket}", **settings}))
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +55,11 @@ def test_it_is_ready_only_after_every_model_is_warm(started: dict[str, Any]) -> 
         readiness = json.loads(body)
         assert readiness["ready"] is False
         assert readiness["models"] or readiness["reason"]
-    assert {model["name"] for _, body in waiting for model in json.loads(body)["models"]} == {"lexical", "tiny", "ensemble"}
+    assert {model["name"] for _, body in waiting for model in json.loads(body)["models"]} == {
+        "lexical",
+        "tiny",
+        "ensemble",
+    }
     states = {model["state"] for _, body in waiting for model in json.loads(body)["models"]}
     assert {"fetching", "waiting"} <= states
     assert started["service"].http.get("/status").json()["ready"] is True
@@ -309,6 +220,7 @@ def failed_starts(
         return dict(zip(environments, threads.map(end_of, environments.values()), strict=True))
 
 
+@pytest.mark.row(1, 5, 15, 17)
 @pytest.mark.parametrize("fault", FAILING)
 def test_a_fault_at_start_ends_the_process_with_its_reason(
     s3: Any, failed_starts: dict[str, subprocess.CompletedProcess[str]], fault: str
