@@ -16,7 +16,7 @@ from benchmarks.speed.machine import describe_machine
 from benchmarks.speed.measure import Bench, measure
 from benchmarks.speed.report import PLOT_FILE, write_report
 from benchmarks.speed.results import Measured, Plan
-from benchmarks.speed.subject import expect, find_subject, flop_per_essay
+from benchmarks.speed.subject import expect, find_subject, flop_per_essay, grader
 from benchmarks.speed.summary import open_rows_of, rows_of, write_summary
 from essays.console import run, say, wrote
 from essays.errors import BadParams, StageFailed
@@ -43,7 +43,7 @@ def bench(options: argparse.Namespace) -> None:
     essays = choose_essays(options.table, subject.manifest.prompt_ids, plan.num_essays)
     say(f"{subject.name} from {subject.bundle}; {len(essays)} essays; reference scores")
     expected = expect(subject, essays)
-    prepared = Bench(subject, essays, expected, plan, options.folder)
+    prepared = Bench(subject, essays, expected, grader(subject), plan, options.folder)
     machine = {**describe_machine(), "peak_gflops_per_core": _peak()}
     say(f"{machine['cpu']}, {machine['cores']} cores; peak of one core, GFLOP/s: {machine['peak_gflops_per_core']}")
     if machine["load_average"] > _BUSY * machine["cores"]:

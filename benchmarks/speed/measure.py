@@ -39,6 +39,8 @@ class Bench:
     subject: Subject
     essays: Sequence[ChosenEssay]
     expected: Mapping[str, Expected]
+    grade: Callable[[str, float], float]
+    """From prompt id and raw unit score, by the model's calibration."""
     plan: Plan
     folder: Path
     """For environments, logs and what contestants keep."""
@@ -141,13 +143,13 @@ async def _first_answers(ask: Ask, bench: Bench, found: Measured) -> None:
 
 
 async def _check(
-    contestant: Contestant, bench: Bench, ask: Ask, pid: int, grades: Mapping[str, float], found: Measured
+    contestant: Contestant, bench: Bench, ask: Ask, pid: int, grades: dict[str, float], found: Measured
 ) -> None:
     """Every score before any speed."""
     outcome = await closed_loop(ask, bench.essays, 1)
     if outcome.errors:
         raise StageFailed(f"{len(outcome.errors)} of {len(bench.essays)} essays got no score: {outcome.errors[0]}")
-    judge(contestant, bench.expected, outcome, grades, found)
+    _judge(contestant, bench, outcome, grades, found)
     found.pss_ready_mb = round(meter.pss_mb(pid), 1)
     say(
         f"{contestant.name}: largest score gap {found.max_score_gap:.1e}{f'; void: {found.void}' if found.void else ''}"
@@ -155,18 +157,18 @@ async def _check(
 
 
 async def _loops(
-    contestant: Contestant, bench: Bench, ask: Ask, pid: int, grades: Mapping[str, float], found: Measured
+    contestant: Contestant, bench: Bench, ask: Ask, pid: int, grades: dict[str, float], found: Measured
 ) -> None:
     for concurrency in bench.plan.concurrencies if contestant.form else (1,):
         part = await _metered(partial(closed_loop, ask, bench.essays, concurrency), pid)
-        judge(contestant, bench.expected, part.outcome, grades, found)
+        _judge(contestant, bench, part.outcome, grades, found)
         found.closed.append({"concurrency": concurrency, **part.figures})
         say(f"{contestant.name}: concurrency {concurrency}  {_in_words(part.figures)}")
     capacity = max(row["essays_per_s"] for row in found.closed)
     for share in bench.plan.load_shares if contestant.form and capacity else ():
         rate = share * capacity
         part = await _metered(partial(open_loop, ask, bench.essays, rate), pid)
-        judge(contestant, bench.expected, part.outcome, grades, found)
+        _judge(contestant, bench, part.outcome, grades, found)
         found.open.append({"load_share": share, "offered_per_s": round(rate, 3), **part.figures})
         say(f"{contestant.name}: {share:.0%} of capacity  {_in_words(part.figures)}")
 
@@ -196,6 +198,15 @@ async def _metered(loop: Callable[[], Awaitable[Outcome]], pid: int) -> _Part:
         "load_average": round(meter.load_average(), 2),
     }
     return _Part(outcome, figures)
+
+
+def _judge(contestant: Contestant, bench: Bench, outcome: Outcome, grades: dict[str, float], found: Measured) -> None:
+    """As `verdict.judge`; who answers a raw score gets the grade that calibration makes of it."""
+    if contestant.answers == "raw":
+        prompts = {essay.essay_id: essay.prompt_id for essay in bench.essays}
+        scores = [(essay_id, score) for essay_id, score in outcome.scores if math.isfinite(score)]
+        grades.update({essay_id: bench.grade(prompts[essay_id], score) for essay_id, score in scores})
+    judge(contestant, bench.expected, outcome, grades, found)
 
 
 def _note_runtime(found: Measured, runtime: str) -> None:

@@ -41,6 +41,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 def _draw_panel(axes: Axes, rows: Sequence[Row], key: str) -> None:
     shown = [row for row in rows if row[key] is not None]
+    if not shown:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
+        return
     names, values = [row["server"] for row in shown], [row[key] for row in shown]
     bars = axes.barh(names, values, color=[OURS if name.startswith("fairmark") else OTHERS for name in names])
     axes.bar_label(bars, fmt="{:.1f}", padding=3, fontsize=8)

@@ -15,12 +15,14 @@ METHOD = """\
 Every server gets the same essays, drawn by a hash of their ids, of natural lengths and in normal form. First each of
 them is scored: a server whose scores are more than 0.001 from the fp32 graph in ONNX Runtime, one essay at a time, is
 void and has no figures. (A precision below fp32 may differ by more, as long as 99.5 % of the grades stay; its gap is in
-the table, and `fairmark-onnxruntime` has no such allowance.) Then a closed loop with 1, 8 and 64 askers, and an open
-loop with independent arrivals at shares of the most that any closed loop got; there an answer's time counts from when
-it was due. CPU time and memory are those of the server's whole process tree, from /proc; memory is PSS after the loop.
-Ready is the time from starting the program to its first 200 with everything on this disk. Fairmark runs as in
-production, from bundles in a store, asked with `Cache-Control: no-store` so that every score is computed. Bare loops
-have no server: a line on a pipe for each essay. Askers share the machine's cores with the server."""
+the table, and `fairmark-onnxruntime` runs the same service at the bundle's own precision.) Then a closed loop: so many
+askers, each of whom waits for an answer before asking again. Then an open loop with independent arrivals at a share of
+the most that any closed loop got; there an answer's time counts from when it was due. CPU time and memory are those of
+the server's whole process tree, from /proc; memory is PSS after the loop. Ready is the time from starting the program
+to its first 200, with everything on this disk and mostly in the page cache. Fairmark runs as in production, from
+bundles in a store, asked with `Cache-Control: no-store` so that every score is computed. Bare loops have no server: a
+line on a pipe for each essay, on one thread. PyTorch attends as `transformers` does by default (fused, not spelt out).
+Askers share the machine's cores with the server."""
 
 
 def write_report(

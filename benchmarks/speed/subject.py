@@ -5,7 +5,7 @@ essay at a time. Torch peers load the checkpoint that the graph was exported fro
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +104,12 @@ def expect(subject: Subject, essays: Sequence[ChosenEssay]) -> dict[str, Expecte
         grade = calibration.grade(get_prompt(essay.prompt_id, subject.manifest.prompt_ids), raw)
         expected[essay.essay_id] = Expected(raw, grade.unit_score, grade.score, encoded.tokens_used)
     return expected
+
+
+def grader(subject: Subject) -> Callable[[str, float], float]:
+    """The grade on a prompt for a raw unit score."""
+    calibration = read_calibration(subject.folder / CALIBRATION_FILE)
+    return lambda prompt_id, raw: calibration.grade(get_prompt(prompt_id, subject.manifest.prompt_ids), raw).score
 
 
 def flop_per_essay(subject: Subject, expected: Sequence[Expected]) -> float | None:

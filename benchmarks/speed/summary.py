@@ -32,7 +32,7 @@ MEANINGS = {
     "first_ms": "the first request's time after the first 200, an essay of median length",
     "first_over_usual": "that time over the median of seven more requests with the same essay",
     "pss_ready_mb": "memory after the score check, before load",
-    "same_grade_share": "of Fairmark: essays with the reference's grade",
+    "same_grade_share": "essays with the reference's grade",
     "measured_at": "when this server was measured (UTC)",
 }
 

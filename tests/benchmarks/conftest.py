@@ -28,6 +28,8 @@ def make_bench(essays: list[ChosenEssay], tmp_path: Path) -> Callable[..., Bench
             for essay in essays
         }
         subject = Subject("tiny", "0" * 64, tmp_path / "tiny.zip", tmp_path, cast(Any, None), tmp_path / "weights")
-        return Bench(subject, essays, expected, plan or Plan(40, (1, 4), (0.5,)), tmp_path / "bench")
+        return Bench(
+            subject, essays, expected, lambda _, raw: 3.0, plan or Plan(40, (1, 4), (0.5,)), tmp_path / "bench"
+        )
 
     return make

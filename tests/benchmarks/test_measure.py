@@ -87,6 +87,17 @@ def test_other_scores_make_it_void_before_any_speed_is_measured(make_bench: Call
     assert found.closed == []
 
 
+def test_a_loop_below_fp32_is_judged_by_the_grades_of_its_scores(make_bench: Callable[..., Bench]) -> None:
+    code = LOOP.format(off=0.0015).replace("fp32", "bf16")
+    same = measure(contestant(code), make_bench())
+    assert same.void is None
+    assert same.precision == "bf16"
+    assert same.same_grade_share == 1.0
+    other = measure(contestant(code), replace(make_bench(), grade=lambda _, raw: 4.0 if raw > 0.5 else 3.0))
+    assert other.void
+    assert "grades are the same" in other.void
+
+
 def test_a_score_that_is_no_number_makes_it_void(make_bench: Callable[..., Bench]) -> None:
     found = measure(contestant(LOOP.format(off="float('nan')")), make_bench())
     assert found.void

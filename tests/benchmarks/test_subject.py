@@ -10,7 +10,7 @@ from benchmarks.speed.contestants import choose
 from benchmarks.speed.measure import Bench, measure
 from benchmarks.speed.published import service_variables
 from benchmarks.speed.results import Plan
-from benchmarks.speed.subject import Subject, expect, find_subject
+from benchmarks.speed.subject import Subject, expect, find_subject, grader
 from essays.errors import StageFailed
 from essays.registry import list_champions, read_champion
 from essays.settings import StoreSettings
@@ -33,7 +33,9 @@ def bench(subject: Subject, essays: list[ChosenEssay], tmp_path: Path) -> Bench:
         replace(essay, prompt_id=PROMPT_IDS[number % 2], prompt_index=number % 2)
         for number, essay in enumerate(essays[:10])
     ]
-    return Bench(subject, chosen, expect(subject, chosen), Plan(10, (1, 2), (0.5,)), tmp_path / "bench")
+    return Bench(
+        subject, chosen, expect(subject, chosen), grader(subject), Plan(10, (1, 2), (0.5,)), tmp_path / "bench"
+    )
 
 
 def test_reference_scores_depend_on_the_prompt(subject: Subject, essays: list[ChosenEssay]) -> None:
@@ -76,6 +78,7 @@ def test_the_bare_loop_of_fairmarks_runtime_gives_the_reference_scores(bench: Be
     assert found.max_score_gap is not None
     assert found.max_score_gap < 1e-5
     assert found.precision == "fp32"
+    assert found.same_grade_share == 1.0
     assert found.runtime
     assert [row["concurrency"] for row in found.closed] == [1]
 
