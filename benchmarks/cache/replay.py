@@ -6,6 +6,7 @@ Counts and shares only: no text leaves this module.
 """
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,7 +88,6 @@ class Replay:
                     self._forget(text)
             # These are asked for again, as essays that nobody has handed in.
             self._forget(essay.text)
-        catalogue = self.desk.catalogue()
         report = {}
         for name, digest in digests(self.desk).items():
             verified, disagreed = self.cache.proof.counts(digest)
@@ -97,7 +97,7 @@ class Replay:
                 "verified": verified,
                 "disagreed": disagreed,
                 "upper_bound": own.bound(digest),
-                "margin": None if catalogue.models[name].is_ensemble else own.margin(digest),
+                "margin": own.margin(digest) if math.isfinite(own.margin(digest)) else None,
             }
         return report
 

@@ -7,6 +7,7 @@ from moto.server import ThreadedMotoServer
 
 from essays.errors import BadParams, BadSecret
 from essays.settings import SecretsSettings, Settings, SettingsSection, StoreSettings, load_settings
+from serving.cache.settings import CacheSettings
 from serving.config import ServiceSettings, ServingSettings
 
 CANARY = "canary-7f3a-never-shown"
@@ -224,8 +225,9 @@ def test_the_example_file_is_valid_complete_and_shows_the_defaults(root, monkeyp
     assert read.store == StoreSettings()
     assert read.service == ServiceSettings()
     example = (root / "fairmark.toml.example").read_text()
-    for section in (StoreSettings, SecretsSettings, ServiceSettings):
-        assert [name for name in section.model_fields if f"{name} = " not in example] == []
+    for section in (StoreSettings, SecretsSettings, ServiceSettings, CacheSettings):
+        shown = [name for name in section.model_fields if f"{name} = " in example or f".{name}]" in example]
+        assert shown == list(section.model_fields)
 
 
 def everything_said(error: BaseException | None) -> str:
