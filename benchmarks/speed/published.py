@@ -33,6 +33,8 @@ def service_variables(subject: Subject, folder: Path, *, every_model: bool) -> d
         "FAIRMARK_CONFIG": str(settings.absolute()),
         "FAIRMARK_STORE__URL": store.url,
         "FAIRMARK_SERVICE__ARTIFACT_FOLDER": str(own),
+        # Every essay is scored: what a cache saves is another benchmark (benchmarks.cache).
+        "FAIRMARK_SERVICE__CACHE__STORE": "off",
     }
 
 

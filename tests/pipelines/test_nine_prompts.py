@@ -32,7 +32,7 @@ def desk(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     folder = tmp_path_factory.mktemp("nine")
     bundles = [find_bundle(name, checkout / "out/bundles") for name in ("lexical", "lstm", "ensemble")]
     artifacts = extracted([*bundles, narrow(bundles[1], folder)], folder)
-    opened = Desk(ServiceSettings(lanes=1, artifact_folder=folder / "artifacts"))
+    opened = Desk(ServiceSettings(lanes=1, artifact_folder=folder / "artifacts", cache={"store": "off"}))
     opened.open(artifacts, lambda _: None)
     yield opened
     opened.close()
