@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 3000
+KILLS ?= 120
+SEED_OF_CHAOS = $(or $(SEED),5)
 BIN := .venv/bin
 # Commands that stages start by name (`python`, `dvc`) are the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -84,6 +86,14 @@ mlflow: $(ENVIRONMENT) ## Compare runs in MLflow's page
 .PHONY: test
 test: $(ENVIRONMENT) ## The whole suite; starts what it needs
 	@$(BIN)/python -m pytest --durations=15
+
+.PHONY: reliability
+reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that has a test; writes reports/reliability.md
+	@$(BIN)/python -m pytest -q -m row --reliability
+
+.PHONY: chaos
+chaos: $(ENVIRONMENT) ## Kills at 120 random instants, and the matrix of faults; KILLS=, SEED= (same seed, same kills)
+	@$(BIN)/python -m pytest -q -m chaos --reliability --chaos-kills $(KILLS) --chaos-seed $(SEED_OF_CHAOS)
 
 .PHONY: check
 check: $(ENVIRONMENT) check-static ## Before a commit: style, types, import rules, fast tests

@@ -23,12 +23,14 @@ from deploy.times import StageClock, Times
 from essays.console import EXIT_DONE, EXIT_FAILED, EXIT_MISUSED, human_time, say
 from essays.errors import BadParams, FairmarkError
 from essays.settings import Settings, load_settings
+from essays.signatures import make_key_pair
 
 SERVICE = "serving.service:EssayScoring"
 STATE = Path(".make")
 LOCK_FILE = STATE / "up.lock"
 ENVIRONMENT_TIME_FILE = STATE / "environment-s"
 PUSHED_FILE = STATE / "pushed"
+SIGNING_FOLDER = STATE / "signing"
 READY_TIMEOUT_S = 300.0
 INTERRUPTED = 130
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -170,12 +172,29 @@ def object_store(times: Times, keep: bool) -> Iterator[dict[str, str]]:
     with times.step("s3"):
         server = local_s3.start()
     try:
-        yield {**environment, **server.environment()}
+        yield {**environment, **server.environment(), **signing_environment()}
     finally:
         if not keep:
             # Nothing of ours writes by now, so nothing is worth the 16 s that it takes to say goodbye to itself.
             local_s3.stop(patience_s=0)
             say("s3: stopped")
+
+
+def signing_environment() -> dict[str, str]:
+    """A key pair of this machine's own, made once, with which it signs its models and checks them before serving.
+
+    Nothing where settings name keys. Raises BadParams, BadSecret.
+    """
+    if load_settings(Settings).signing.model_fields_set:
+        return {}
+    private_key, public_key = SIGNING_FOLDER.absolute() / "private.pem", SIGNING_FOLDER.absolute() / "public.pem"
+    if not public_key.exists():
+        private_key.unlink(missing_ok=True)
+        make_key_pair(private_key, public_key)
+    return {
+        "FAIRMARK_SIGNING__PRIVATE_KEY_FILE": str(private_key),
+        "FAIRMARK_SIGNING__PUBLIC_KEY_FILE": str(public_key),
+    }
 
 
 def has_own_store() -> bool:

@@ -6,9 +6,11 @@ socket becomes that very listener, so that no connection is ever refused; the pa
 long as no worker holds the lock file, of which the kernel lets go when a worker is killed.
 """
 
+import atexit
 import fcntl
 import os
 import select
+import shutil
 import signal
 import socket
 import tempfile
@@ -61,6 +63,7 @@ class Front:
         self.board = Board()
         self.lock_file = Path(tempfile.mkdtemp(prefix="fairmark-front-")) / "worker"
         self.lock_file.touch()
+        atexit.register(self.clean_up)
         os.environ[LOCK_VARIABLE] = str(self.lock_file)
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         try:
@@ -94,9 +97,16 @@ class Front:
         self.board.wait_for("stopping")
         self._stopping.set()
 
+    def clean_up(self) -> None:
+        """Remove what lies on disk of it."""
+        shutil.rmtree(self.lock_file.parent, ignore_errors=True)
+
     def failure(self) -> str | None:
         """Why a worker gave up, if one did."""
-        return self.lock_file.read_text("utf-8") or None
+        try:
+            return self.lock_file.read_text("utf-8") or None
+        except FileNotFoundError:
+            return None
 
     def _serve(self) -> None:
         # Workers share the socket, and their event loops need it so: an accept that came too late must not wait.
@@ -166,9 +176,11 @@ def _response(status: str, body: str) -> bytes:
 
 
 def _is_held(path: Path) -> bool:
-    with path.open("rb") as file:
-        try:
+    try:
+        with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return True  # this process ends: nobody is to be answered any more
+    return False

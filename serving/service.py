@@ -131,6 +131,7 @@ def fetch(
 ) -> list[LocalArtifact]:
     """The models to serve, as verified folders; where any will do, `refused` is told why others are missing."""
     service, public_key = settings.service, settings.signing.public_key_file
+    refused.clear()  # another try may find mended what the last one refused
 
     def on_refused(name: str, error: FairmarkError) -> None:
         say(f"{name} is not served: {error}")
@@ -166,6 +167,7 @@ def _end_with_reason(front: Front) -> None:
     """A worker that gave up asked for the end: then that is no success."""
     if reason := front.failure():
         say(f"error: {reason}")
+        front.clean_up()
         os._exit(EXIT_FAILED)
 
 

@@ -19,11 +19,13 @@ from essays.errors import WarmUpFailed
 from essays.manifest import CorpusSource, PromptMetrics
 from essays.registry import list_champions, read_champion
 from essays.settings import StoreSettings
+from essays.signatures import make_key_pair, trusted_key
 from essays.store import Store, open_store
 from export.artifact import Facts, open_member, package_ensemble, package_model
 from export.bundles import find_bundle
 from export.config import ExportConfig
 from pipelines.publish import check
+from serving.artifacts import acquire
 
 PROMPT_IDS = ("asap-1", "ellipse-overall")
 NAMES = ("lexical", "lstm", "ensemble")
@@ -132,6 +134,17 @@ def test_a_first_publication_makes_every_bundle_a_champion_and_the_next_sends_no
     assert "nothing to do" in ensured.stderr
     for secret in (first.stderr, again.stderr, ensured.stderr):
         assert project.environment["FAIRMARK_STORE__SECRET_ACCESS_KEY"] not in secret
+
+
+@pytest.mark.row(6)
+def test_with_a_key_ensure_signs_what_was_published_without_one(project: Project, tmp_path: Path):
+    assert "unsigned: " in project.publish().stderr
+    make_key_pair(tmp_path / "key.pem", tmp_path / "key.pub")
+    project.environment["FAIRMARK_SIGNING__PRIVATE_KEY_FILE"] = str(tmp_path / "key.pem")
+    done = project.publish("--ensure")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(".zip.sig  signed") == 3
+    assert len(acquire(project.store, [], tmp_path / "models", trusted=trusted_key(tmp_path / "key.pub"))) == 3
 
 
 def test_ensure_publishes_what_a_new_bucket_lacks(project: Project):

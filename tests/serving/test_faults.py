@@ -24,6 +24,7 @@ from serving.local_copies import DiskFull, is_whole
 from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.serving.processes import remount, small_disk
 
+pytestmark = pytest.mark.chaos
 Figure = Callable[[str], None]
 
 

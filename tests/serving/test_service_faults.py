@@ -19,7 +19,7 @@ from essays.registry import read_champion
 from tests.fault_proxy import fault_proxy
 from tests.serving.processes import Service, command, environment_for, remount, serving, small_disk, store_at
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
 ESSAY = (
     "My school is small, and I like it. The teachers know every pupil by name, so when somebody is sad they see it."
