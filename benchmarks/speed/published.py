@@ -33,8 +33,9 @@ def service_variables(subject: Subject, folder: Path, *, every_model: bool) -> d
         "FAIRMARK_CONFIG": str(settings.absolute()),
         "FAIRMARK_STORE__URL": store.url,
         "FAIRMARK_SERVICE__ARTIFACT_FOLDER": str(own),
-        # Every essay is scored: what a cache saves is another benchmark (benchmarks.cache).
-        "FAIRMARK_SERVICE__CACHE__STORE": "off",
+        # Every essay is scored: what a cache saves is another benchmark (benchmarks.cache). With all models the service
+        # is as by default, since its memory counts; no score is taken from the cache there either (`no-store`).
+        **({} if every_model else {"FAIRMARK_SERVICE__CACHE__STORE": "off"}),
     }
 
 

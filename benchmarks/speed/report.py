@@ -20,9 +20,9 @@ askers, each of whom waits for an answer before asking again. Then an open loop 
 the most that any closed loop got; there an answer's time counts from when it was due. CPU time and memory are those of
 the server's whole process tree, from /proc; memory is PSS after the loop. Ready is the time from starting the program
 to its first 200, with everything on this disk and mostly in the page cache. Fairmark runs as in production, from
-bundles in a store, asked with `Cache-Control: no-store` so that every score is computed. Bare loops have no server: a
-line on a pipe for each essay, on one thread. PyTorch attends as `transformers` does by default (fused, not spelt out).
-Askers share the machine's cores with the server."""
+bundles in a store, but without its cache (`fairmark-all` has it, and is asked with `no-store`): every score is
+computed. Bare loops have no server: a line on a pipe for each essay, on one thread. PyTorch attends as `transformers`
+does by default (fused, not spelt out). Askers share the machine's cores with the server."""
 
 
 def write_report(

@@ -63,6 +63,21 @@ def test_fairmark_finds_the_bundle_in_a_store_of_its_own(subject: Subject, tmp_p
     assert list_champions(store) == ["tiny"]
     assert read_champion(store, "tiny").pointer.sha256 == subject.digest
     assert Path(variables["FAIRMARK_CONFIG"]).read_text() == ""
+    assert variables["FAIRMARK_SERVICE__CACHE__STORE"] == "off"
+
+
+def test_with_every_model_the_service_is_as_by_default(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.speed.published.BUNDLE_FOLDER", tmp_path / "bundles")
+    packaged = tmp_path / "bundles" / "lexical"
+    packaged.mkdir(parents=True)
+    bundle = Bundles(tmp_path / "made").lexical()
+    bundle.rename(packaged / bundle.name)
+    (tmp_path / "service").mkdir()
+    variables = service_variables(subject, tmp_path / "service", every_model=True)
+    assert list_champions(open_store(StoreSettings(url=variables["FAIRMARK_STORE__URL"]))) == ["lexical", "tiny"]
+    assert not [name for name in variables if "CACHE" in name]
 
 
 def test_every_model_is_more_than_one(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
