@@ -6,6 +6,7 @@ refuses to run as root, so there it runs as `nobody`.
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -45,7 +46,8 @@ def started(folder: Path) -> Iterator[str]:
             _wait(process, port, log)
             yield f"postgresql://{_USER}@127.0.0.1:{port}/postgres"
         finally:
-            process.terminate()
+            # Fast: it does not wait for who is still connected.
+            process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_STOP_TIMEOUT_S)
             if process.poll() is None:

@@ -279,8 +279,9 @@ def test_switched_off_no_slip_is_looked_for(open_desk: OpenDesk, helpers: Any) -
     assert {info.near_tier.state for info in desk.status().cache.models} == {"off"}
 
 
+@pytest.mark.row(31)
 @pytest.mark.parametrize("broken", ["file in the way", "nobody there"])
-def test_31_without_a_working_cache_every_score_is_computed(
+def test_without_a_working_cache_every_score_is_computed(
     broken: str, open_desk: OpenDesk, desk: Desk, helpers: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -314,7 +315,8 @@ def versions(bundles: Any, artifacts: list[LocalArtifact], extract: Any, tmp_pat
     return [[each for each in artifacts if each.name == "tiny"], extract([changed], tmp_path / "extracted")]
 
 
-def test_23_a_version_swapped_under_load_never_gets_the_others_scores(
+@pytest.mark.row(23)
+def test_a_version_swapped_under_load_never_gets_the_others_scores(
     versions: list[list[LocalArtifact]], open_desk: OpenDesk, helpers: Any
 ) -> None:
     old, new = (open_desk(version, verified_share=0.0) for version in versions)

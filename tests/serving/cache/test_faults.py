@@ -26,7 +26,8 @@ def is_hit(cache: ResultCache, text: str, helpers: Any) -> bool:
     return bool(cache.exact(cache.essay(text), [helpers.space_in(cache)]))
 
 
-def test_31_a_locked_store_takes_nothing_and_still_gives(open_cache: OpenCache, helpers: Any, tmp_path: Path) -> None:
+@pytest.mark.row(31)
+def test_a_locked_store_takes_nothing_and_still_gives(open_cache: OpenCache, helpers: Any, tmp_path: Path) -> None:
     cache = open_cache()
     helpers.keep(cache, helpers.ESSAY, helpers.space_in(cache))
     other = sqlite3.connect(tmp_path / "cache" / DATABASE_FILE, isolation_level=None)
@@ -42,8 +43,9 @@ def test_31_a_locked_store_takes_nothing_and_still_gives(open_cache: OpenCache, 
     assert cache.fault is None
 
 
+@pytest.mark.row(31)
 @pytest.mark.parametrize("damage", [b"this is no database" * 5_000, b"\x00" * 60_000, b""])
-def test_31_a_file_that_was_damaged_before_the_start_is_begun_anew(
+def test_a_file_that_was_damaged_before_the_start_is_begun_anew(
     damage: bytes, open_cache: OpenCache, helpers: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "cache").mkdir()
@@ -53,7 +55,8 @@ def test_31_a_file_that_was_damaged_before_the_start_is_begun_anew(
     assert is_hit(cache, helpers.ESSAY, helpers)
 
 
-def test_31_a_file_that_is_damaged_while_it_is_used_is_a_miss_counted_and_begun_anew(
+@pytest.mark.row(31)
+def test_a_file_that_is_damaged_while_it_is_used_is_a_miss_counted_and_begun_anew(
     open_cache: OpenCache, helpers: Any, tmp_path: Path
 ) -> None:
     cache = open_cache()
@@ -79,7 +82,8 @@ def test_31_a_file_that_is_damaged_while_it_is_used_is_a_miss_counted_and_begun_
     assert cache.near(cache.essay(helpers.SLIP), [helpers.space_in(cache)])
 
 
-def test_31_a_file_that_is_deleted_is_begun_anew(open_cache: OpenCache, helpers: Any, tmp_path: Path) -> None:
+@pytest.mark.row(31)
+def test_a_file_that_is_deleted_is_begun_anew(open_cache: OpenCache, helpers: Any, tmp_path: Path) -> None:
     cache = open_cache()
     helpers.keep(cache, helpers.ESSAY, helpers.space_in(cache))
     for path in (tmp_path / "cache").glob(f"{DATABASE_FILE}*"):
@@ -93,7 +97,8 @@ def test_31_a_file_that_is_deleted_is_begun_anew(open_cache: OpenCache, helpers:
     assert (tmp_path / "cache" / DATABASE_FILE).exists()
 
 
-def test_31_a_full_store_lets_the_longest_unused_go(open_cache: OpenCache, helpers: Any) -> None:
+@pytest.mark.row(31)
+def test_a_full_store_lets_the_longest_unused_go(open_cache: OpenCache, helpers: Any) -> None:
     cache = open_cache(max_bytes=400_000)
     texts = [f"{helpers.ESSAY} {number} is my number." for number in range(400)]
     for text in texts:
@@ -105,7 +110,8 @@ def test_31_a_full_store_lets_the_longest_unused_go(open_cache: OpenCache, helpe
     assert cache.fault is None
 
 
-def test_31_a_folder_that_cannot_be_is_a_miss_until_it_can(open_cache: OpenCache, helpers: Any, tmp_path: Path) -> None:
+@pytest.mark.row(31)
+def test_a_folder_that_cannot_be_is_a_miss_until_it_can(open_cache: OpenCache, helpers: Any, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     cache = open_cache(folder=tmp_path / "file" / "cache")
     assert cache.store is None
@@ -121,7 +127,8 @@ def test_31_a_folder_that_cannot_be_is_a_miss_until_it_can(open_cache: OpenCache
     assert is_hit(cache, helpers.ESSAY, helpers)
 
 
-def test_31_a_database_that_nobody_answers_for_is_a_miss(open_cache: OpenCache, helpers: Any) -> None:
+@pytest.mark.row(31)
+def test_a_database_that_nobody_answers_for_is_a_miss(open_cache: OpenCache, helpers: Any) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -134,7 +141,8 @@ def test_31_a_database_that_nobody_answers_for_is_a_miss(open_cache: OpenCache, 
     assert not is_hit(cache, helpers.ESSAY, helpers)
 
 
-def test_31_a_database_that_drops_or_locks_is_a_miss_and_used_again(
+@pytest.mark.row(31)
+def test_a_database_that_drops_or_locks_is_a_miss_and_used_again(
     postgres_url: str, open_cache: OpenCache, helpers: Any
 ) -> None:
     cache = open_cache(store=postgres_url)
@@ -165,6 +173,7 @@ def packed(score: float) -> bytes:
     return struct.pack("<dIBdd", score, 40, 0, 0.5, 80.0)
 
 
+@pytest.mark.row(32)
 @pytest.mark.parametrize(
     ("statement", "values"),
     [
@@ -178,7 +187,7 @@ def packed(score: float) -> bytes:
          " (SELECT seal FROM runs WHERE print_id = 2), created = (SELECT created FROM runs WHERE print_id = 2)", []),
     ],
 )  # fmt: skip
-def test_32_a_wrong_row_is_ignored_and_purged(
+def test_a_wrong_row_is_ignored_and_purged(
     statement: str, values: list[Any], store_settings: dict[str, Any], open_cache: OpenCache, helpers: Any
 ) -> None:
     cache = open_cache(**store_settings)
@@ -195,7 +204,8 @@ def test_32_a_wrong_row_is_ignored_and_purged(
         assert [row[0] for row in connection.run("SELECT print_id FROM runs")] == [2]
 
 
-def test_32_another_essays_words_under_a_run_are_ignored_and_purged(
+@pytest.mark.row(32)
+def test_another_essays_words_under_a_run_are_ignored_and_purged(
     store_settings: dict[str, Any], open_cache: OpenCache, helpers: Any
 ) -> None:
     cache = open_cache(**store_settings)
@@ -232,8 +242,9 @@ for number in range(1_000_000):
 """
 
 
+@pytest.mark.row(33)
 @pytest.mark.parametrize("after_s", [0.05, 0.3])
-def test_33_a_process_killed_while_it_writes_leaves_no_wrong_entry(
+def test_a_process_killed_while_it_writes_leaves_no_wrong_entry(
     after_s: float, open_cache: OpenCache, helpers: Any, tmp_path: Path
 ) -> None:
     process = subprocess.Popen(

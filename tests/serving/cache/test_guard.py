@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.cache.guard import edits_between
@@ -24,6 +24,7 @@ def levenshtein(first: list[int], second: list[int]) -> int:
     return row[-1]
 
 
+@settings(deadline=None)
 @given(SEQUENCES, SEQUENCES)
 def test_it_counts_edits_up_to_two_and_knows_more_as_too_many(first: list[int], second: list[int]) -> None:
     distance = levenshtein(first, second)

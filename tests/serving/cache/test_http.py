@@ -161,7 +161,8 @@ def test_status_and_metrics_show_what_the_cache_does(client: TestClient, desk: D
     assert "fairmark_cache_saved_seconds_total" in metrics
 
 
-def test_52_a_canary_reaches_no_file_log_metric_or_status(
+@pytest.mark.row(52)
+def test_a_canary_reaches_no_file_log_metric_or_status(
     client: TestClient, desk: Desk, good: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

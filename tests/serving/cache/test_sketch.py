@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.cache.index import NearIndex
@@ -22,6 +22,7 @@ def sketch(text: str, key: bytes = KEY) -> np.ndarray:
     return sketch_of(tokens_of(text), key)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_every_text_gets_a_finite_vector_of_length_one(text: str) -> None:
     vector = sketch(text)

@@ -143,8 +143,9 @@ def test_after_its_time_a_score_is_not_given_and_then_forgotten(
     assert cache.entries == 0
 
 
+@pytest.mark.row(34)
 @pytest.mark.parametrize("jump_s", [86_400.0, -86_400.0])
-def test_34_a_clock_that_jumps_a_day_makes_no_age_wrong(
+def test_a_clock_that_jumps_a_day_makes_no_age_wrong(
     jump_s: float,
     store_settings: dict[str, Any],
     open_cache: OpenCache,
@@ -203,7 +204,8 @@ def test_what_one_instance_verified_and_its_alarm_reach_the_other(
     assert first.proof.state("s") == "alarm"
 
 
-def test_52_nothing_of_an_essay_is_in_what_the_store_keeps(open_cache: OpenCache, helpers: Any, tmp_path: Path) -> None:
+@pytest.mark.row(52)
+def test_nothing_of_an_essay_is_in_what_the_store_keeps(open_cache: OpenCache, helpers: Any, tmp_path: Path) -> None:
     cache = open_cache()
     helpers.keep(cache, f"{helpers.ESSAY} My zebracanary sings.", helpers.space_in(cache))
     assert cache.near(cache.essay(f"{helpers.ESSAY} My zebracanary sang."), [helpers.space_in(cache)])
@@ -216,7 +218,8 @@ def test_52_nothing_of_an_essay_is_in_what_the_store_keeps(open_cache: OpenCache
             assert word not in content
 
 
-def test_52_nothing_of_an_essay_is_in_the_database(postgres_url: str, open_cache: OpenCache, helpers: Any) -> None:
+@pytest.mark.row(52)
+def test_nothing_of_an_essay_is_in_the_database(postgres_url: str, open_cache: OpenCache, helpers: Any) -> None:
     import psycopg
 
     cache = open_cache(store=postgres_url)
