@@ -93,7 +93,7 @@ reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that 
 
 .PHONY: chaos
 chaos: $(ENVIRONMENT) ## Kills at 120 random instants, and the matrix of faults; KILLS=, SEED= (same seed, same kills)
-	@$(BIN)/python -m pytest -q -m chaos --reliability --chaos-kills $(KILLS) --chaos-seed $(SEED_OF_CHAOS)
+	@$(BIN)/python -m pytest -q tests/serving -m chaos --reliability --chaos-kills $(KILLS) --chaos-seed $(SEED_OF_CHAOS)
 
 .PHONY: check
 check: $(ENVIRONMENT) check-static ## Before a commit: style, types, import rules, fast tests
