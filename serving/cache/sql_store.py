@@ -144,6 +144,8 @@ class SqlStore(ABC):
         """Forget a run that cannot be believed."""
         with self.writing() as connection:
             connection.run("DELETE FROM runs WHERE print_id = ? AND space = ?", [row.print_id, row.space])
+            gone = _drop_empty(connection, [row.print_id])
+        self.on_deleted(gone)
 
     def drop_print(self, print_id: int) -> None:
         """Forget a print that cannot be believed, with its runs."""
@@ -165,15 +167,15 @@ class SqlStore(ABC):
                 for digest in {digest for _, _, digest in found}:
                     connection.run("DELETE FROM checks WHERE subject = ?", [digest])
                     connection.run("DELETE FROM alarms WHERE subject = ?", [digest])
-            gone = _drop_empty_prints(connection)
+            gone = _drop_empty(connection, [print_id for print_id, _, _ in found])
         self.on_deleted(gone)
         return len(found)
 
     def sweep(self, *, oldest: float, newest: float, max_entries: int) -> int:
         """Forget runs from outside these times, then the longest unused prints above the bound; how many prints."""
         with self.writing() as connection:
-            connection.run("DELETE FROM runs WHERE created < ? OR created > ?", [oldest, newest])
-            gone = _drop_empty_prints(connection)
+            over = "DELETE FROM runs WHERE created < ? OR created > ? RETURNING print_id"
+            gone = _drop_empty(connection, [row[0] for row in connection.run(over, [oldest, newest])])
             excess = connection.run("SELECT count(*) FROM prints")[0][0] - max_entries
             if excess > 0:
                 # A little more than needed, so that a full cache does not sweep at every essay.
@@ -236,6 +238,7 @@ class SqlStore(ABC):
         return [row[0] for row in connection.run(f"DELETE FROM prints WHERE id IN ({longest}) RETURNING id", [count])]
 
 
+_IDS_AT_ONCE = 500
 PRINT_COLUMNS = "id, essay_key, prompt_id, salt, words, seal"
 _RUN = (
     "SELECT r.print_id, r.space, p.essay_key, r.value, r.created, r.seal FROM runs r JOIN prints p ON p.id = r.print_id"
@@ -277,6 +280,11 @@ def _marks(values: Sequence[Any]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _drop_empty_prints(connection: Connection) -> list[int]:
-    statement = "DELETE FROM prints WHERE NOT EXISTS (SELECT 1 FROM runs WHERE print_id = prints.id) RETURNING id"
-    return [row[0] for row in connection.run(statement)]
+def _drop_empty(connection: Connection, print_ids: Sequence[int]) -> list[int]:
+    """Of these prints, forget those without a run; which they were."""
+    distinct, gone = sorted(set(print_ids)), []
+    for first in range(0, len(distinct), _IDS_AT_ONCE):
+        some = distinct[first : first + _IDS_AT_ONCE]
+        empty = f"id IN ({_marks(some)}) AND NOT EXISTS (SELECT 1 FROM runs WHERE print_id = prints.id)"
+        gone += [row[0] for row in connection.run(f"DELETE FROM prints WHERE {empty} RETURNING id", some)]
+    return gone
