@@ -266,8 +266,8 @@ class NearInfo(Schema):
     """Of these, with another grade."""
     bound: float
     """Upper 95 % bound of the share of changed grades."""
-    margin: float | None
-    """How far a kept raw unit score may be from the real one (99 % are nearer); null while that is not known."""
+    gap: float | None
+    """How far a kept raw unit score is from the real one, at most, 99 % of the time; null while that is not known."""
     alarm: str | None
 
 

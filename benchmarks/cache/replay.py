@@ -6,7 +6,6 @@ Counts and shares only: no text leaves this module.
 """
 
 import asyncio
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,7 +96,7 @@ class Replay:
                 "verified": verified,
                 "disagreed": disagreed,
                 "upper_bound": own.bound(digest),
-                "margin": own.margin(digest) if math.isfinite(own.margin(digest)) else None,
+                "gap_p99": own.gap(digest),
             }
         return report
 

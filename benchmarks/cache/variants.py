@@ -86,8 +86,8 @@ def _garbage_tail(text: str, chance: random.Random, _: str) -> str:
 
 
 def _off_topic(text: str, _: random.Random, other: str) -> str:
-    """The first sentence, then another pupil's essay."""
-    return f"{(sentences(text) or [text])[0]} {other}"
+    """Its opening, then another pupil's essay."""
+    return f"{' '.join(text.split(' ')[:12])} {other}"
 
 
 def _misspelt(word: str, chance: random.Random) -> str:

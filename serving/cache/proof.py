@@ -1,8 +1,8 @@
 """Whether near-duplicates may get a kept score: shown by scoring some of them anyway, model by model.
 
-Two things are learned. The *gap* between the kept and the real raw unit score gives a margin: a kept score is handed
-out only where an error of that size would leave the grade as it is. And of those that would have been handed out, how
-often the *grade* had been another: the upper 95 % bound of that share opens the tier, and closes it with an alarm.
+Two things are learned. The *gap* between the kept and the real raw unit score gives a margin: a kept score that stands
+nearer than that to another grade is not handed out. And of those that would have been, how often the *grade* had been
+another: the upper 95 % bound of that share opens the tier, and closes it with an alarm.
 """
 
 import math
@@ -10,6 +10,8 @@ from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
+
+import numpy as np
 
 from serving.cache.sql_store import Check
 
@@ -19,7 +21,8 @@ OPEN_BELOW = 0.005
 """It opens when so many can be: 600 in a row with the same grade. Half of the other, or one bad case would close it."""
 MIN_GAPS = 100
 """Before so many gaps there is no margin, and nothing to hand out."""
-GAP_QUANTILE = 0.99
+AIM = 0.001
+"""The share of changed grades that the margin is chosen for; what comes of it is verified."""
 _KEPT_GAPS = 2_000
 _KEPT_GRADES = 5_000
 KEPT_CHECKS = 20_000
@@ -33,7 +36,6 @@ class Proof:
     def __init__(self) -> None:
         self._gaps: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT_GAPS))
         self._grades: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT_GRADES))
-        self._margins: dict[str, float] = {}
         self._proved: set[str] = set()
         self._alarms: dict[str, str] = {}
 
@@ -41,7 +43,6 @@ class Proof:
         """Start again from what is kept, by this and other instances."""
         self._gaps.clear()
         self._grades.clear()
-        self._margins.clear()
         self._alarms = dict(alarms)
         for check in checks:
             (self._gaps if check.kind == "gap" else self._grades)[check.subject].append(check.value)
@@ -51,7 +52,6 @@ class Proof:
         """Learn from one; the reason of an alarm that it raises, if it does."""
         if check.kind == "gap":
             self._gaps[check.subject].append(check.value)
-            self._margins.pop(check.subject, None)
             return None
         self._grades[check.subject].append(check.value)
         bound = self.bound(check.subject)
@@ -64,13 +64,28 @@ class Proof:
         self._alarms[check.subject] = reason
         return reason
 
-    def margin(self, subject: str) -> float:
-        """How far a kept raw unit score may be from the real one; infinite while that is not known."""
-        if subject not in self._margins:
-            gaps = sorted(self._gaps[subject])
-            enough = len(gaps) >= MIN_GAPS
-            self._margins[subject] = gaps[math.ceil(GAP_QUANTILE * len(gaps)) - 1] if enough else math.inf
-        return self._margins[subject]
+    def margin(self, subject: str, spacing: float) -> float:
+        """How far from another grade a kept raw unit score must stand to be handed out.
+
+        The smallest that leaves an expected share of `AIM` of changed grades, where grades are `spacing` raw unit
+        scores apart. Infinite while too few gaps are known, and where no margin would do.
+        """
+        gaps = np.sort(self._gaps[subject])
+        if len(gaps) < MIN_GAPS:
+            return math.inf
+        margins = np.concatenate([[0.0], gaps])
+        # A kept score stands anywhere between two grades alike. One that is further than the margin from the next grade
+        # is still taken for another if its gap reaches beyond: a share of (gap - margin) / spacing of the time.
+        sums = np.concatenate([np.cumsum(gaps[::-1])[::-1], [0.0]])
+        beyond = (sums - margins * np.arange(len(gaps), -1, -1)) / len(gaps)
+        handed_out = spacing - 2 * margins
+        good = (handed_out > 0) & (beyond <= AIM * handed_out)
+        return float(margins[np.argmax(good)]) if good.any() else math.inf
+
+    def gap(self, subject: str) -> float | None:
+        """The gap that 99 % of all stay below; None before enough are known."""
+        gaps = self._gaps[subject]
+        return float(np.quantile(gaps, 0.99)) if len(gaps) >= MIN_GAPS else None
 
     def state(self, subject: str) -> ProofState:
         """Whether it may hand out."""

@@ -2,7 +2,7 @@
 
 Runs of single models are kept, never grades: so an ensemble, a comparison and a single model help each other, and a new
 ensemble of the same members starts warm. A near-duplicate's run is handed out only where its model, and each ensemble
-that mixes it, is proved (`proof`), and where the grade would be the same if the run were off by the measured margin.
+that mixes it, is proved (`proof`), and where the grade would be the same if the score were off by the margin.
 """
 
 import asyncio
@@ -256,45 +256,36 @@ class _Request:
         return unsteady
 
     def _is_steady(self, cache: ResultCache, model: ServedModel, parts: Parts) -> bool:
-        margins = {
-            name: cache.proof.margin(self.catalogue.models[name].artifact.digest)
-            for name in model.graph_names
-            if parts[name].tier == "near"
-        }
-        if not all(map(math.isfinite, margins.values())):
+        """Whether the grade would be the same if the score were off by the margin."""
+        calibration = model.calibration
+        spacing = 1 / ((self.prompt.score_range.num_grades - 1) * calibration.of(self.prompt.prompt_id).stretch)
+        margin = cache.proof.margin(model.artifact.digest, spacing)
+        if not math.isfinite(margin):
             return False
-        low, high = (
-            self._grade(model, {name: parts[name].run.raw_unit_score + sign * margins.get(name, 0.0) for name in parts})
-            for sign in (-1, 1)
-        )
-        return low == high
+        raw = self._raw(model, parts)
+        return self._grade(model, raw - margin) == self._grade(model, raw + margin)
 
     def _learn(self, cache: ResultCache, near: Mapping[str, Part], real: Parts) -> None:
-        """From near parts that were scored anyway: their gaps, and whether the grades would have been others."""
-        if not near:
-            return
-        checks = [
-            Check(
-                self.catalogue.models[name].artifact.digest,
-                "gap",
-                abs(part.run.raw_unit_score - real[name].run.raw_unit_score),
-            )
-            for name, part in near.items()
-            if real[name].tier == "computed"
-        ]
+        """From near parts that were scored anyway: how far off answers were, and whether they had other grades."""
+        checks = []
         for model in self._asked_that_use(near):
-            kept = {name: near.get(name, real[name]) for name in model.graph_names}
+            digest, kept = model.artifact.digest, {**real, **near}
+            raw = self._raw(model, kept), self._raw(model, real)
+            checks.append(Check(digest, "gap", abs(raw[0] - raw[1])))
+            # Only what would have been handed out says how often that would have been wrong.
             if self._is_steady(cache, model, kept):
-                grades = [
-                    self._grade(model, {name: part.run.raw_unit_score for name, part in parts.items()})
-                    for parts in (kept, {name: real[name] for name in model.graph_names})
-                ]
-                checks.append(Check(model.artifact.digest, "grade", float(grades[0] != grades[1])))
-        cache.verify(checks)
+                checks.append(Check(digest, "grade", float(self._grade(model, raw[0]) != self._grade(model, raw[1]))))
+        if checks:
+            cache.verify(checks)
 
-    def _grade(self, model: ServedModel, raw: Mapping[str, float]) -> float:
+    def _raw(self, model: ServedModel, parts: Parts) -> float:
+        """What the model's calibration starts from."""
+        raw = {name: parts[name].run.raw_unit_score for name in model.graph_names}
         members = member_unit_scores(self.catalogue, model, self.prompt.prompt_id, raw)
-        return model.calibration.grade(self.prompt, raw_unit_score(model, self.prompt.prompt_id, raw, members)).score
+        return raw_unit_score(model, self.prompt.prompt_id, raw, members)
+
+    def _grade(self, model: ServedModel, raw: float) -> float:
+        return model.calibration.grade(self.prompt, raw).score
 
     def _asked_that_use(self, names: Collection[str]) -> list[ServedModel]:
         return [model for model in self.asked if not set(model.graph_names).isdisjoint(names)]

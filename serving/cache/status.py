@@ -1,6 +1,5 @@
 """How the cache stands: for `/status`, and for Prometheus."""
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import get_args
 
@@ -51,7 +50,6 @@ def _model_info(cache: ResultCache, model: ServedModel) -> ModelCacheInfo:
 def _near_info(cache: ResultCache, model: ServedModel) -> NearInfo:
     account, digest = cache.ledger.account(model.name), model.artifact.digest
     verified, disagreed = cache.proof.counts(digest)
-    margin = cache.proof.margin(digest)
     return NearInfo(
         state=_near_state(cache, model),
         pays=account.pays,
@@ -62,7 +60,7 @@ def _near_info(cache: ResultCache, model: ServedModel) -> NearInfo:
         verified=verified,
         disagreed=disagreed,
         bound=cache.proof.bound(digest),
-        margin=margin if math.isfinite(margin) else None,
+        gap=cache.proof.gap(digest),
         alarm=cache.proof.alarm(digest),
     )
 

@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 from scipy.stats import beta
 
 from serving.cache.economics import MIN_LOOKUPS, Ledger
-from serving.cache.proof import CLOSE_ABOVE, MIN_GAPS, OPEN_BELOW, Proof, upper_bound
+from serving.cache.proof import AIM, CLOSE_ABOVE, MIN_GAPS, OPEN_BELOW, Proof, upper_bound
 from serving.cache.sql_store import Check
 
 
@@ -55,14 +56,39 @@ def test_what_is_bad_from_the_start_never_opens() -> None:
     assert proof.state("a") == "proving"
 
 
-def test_a_margin_holds_ninety_nine_of_a_hundred_gaps_and_is_infinite_before() -> None:
+def test_before_enough_gaps_there_is_no_margin() -> None:
     proof = Proof()
-    for number in range(MIN_GAPS - 1):
-        proof.add(Check("a", "gap", number / 1000))
-    assert proof.margin("a") == math.inf
-    proof.add(Check("a", "gap", 0.5))
-    assert proof.margin("a") == 0.098
-    assert proof.state("a") == "proving"
+    for _ in range(MIN_GAPS - 1):
+        proof.add(Check("a", "gap", 0.0))
+    assert proof.margin("a", 0.1) == math.inf
+    proof.add(Check("a", "gap", 0.0))
+    assert proof.margin("a", 0.1) == 0.0
+    assert proof.margin("b", 0.1) == math.inf
+
+
+def changed_share(gaps: np.ndarray, margin: float, spacing: float) -> tuple[float, float]:
+    """By throwing scores at a scale: how many handed-out ones had another grade, and how many were handed out."""
+    rng = np.random.default_rng(8)
+    gaps = rng.choice(gaps, 400_000)
+    kept = rng.uniform(0, spacing, len(gaps))
+    real = kept + gaps * rng.choice([-1, 1], len(gaps))
+    given = (kept > margin) & (kept < spacing - margin)
+    return float(((real < 0) | (real > spacing))[given].mean()), float(given.mean())
+
+
+def test_a_margin_leaves_the_share_of_changed_grades_that_is_aimed_at_and_no_smaller_one_does() -> None:
+    proof, spacing = Proof(), 0.1
+    gaps = np.random.default_rng(9).exponential(0.003, 1_500)
+    for gap in gaps:
+        proof.add(Check("a", "gap", float(gap)))
+    margin = proof.margin("a", spacing)
+    share, handed_out = changed_share(gaps, margin, spacing)
+    assert share == pytest.approx(AIM, abs=3e-4)
+    assert handed_out > 0.7
+    assert changed_share(gaps, margin * 0.7, spacing)[0] > 1.5 * AIM
+    # Grades that stand closer than slips move a score: nothing can be handed out.
+    assert proof.margin("a", 0.004) == math.inf
+    assert proof.gap("a") == pytest.approx(float(np.quantile(gaps, 0.99)))
 
 
 def test_what_is_kept_is_learned_again_with_its_alarms() -> None:
@@ -70,7 +96,7 @@ def test_what_is_kept_is_learned_again_with_its_alarms() -> None:
     proof = Proof()
     proof.load(checks, {"b": "seven of ten"})
     assert (proof.state("a"), proof.state("b"), proof.alarm("b")) == ("proved", "alarm", "seven of ten")
-    assert proof.margin("a") == 0.01
+    assert proof.margin("a", 0.1) == 0.01
 
 
 def tried(found: bool, run_s: float) -> Ledger:
