@@ -8,12 +8,19 @@ from essays.scores import ScoreRange
 from essays.source_texts import answers_source
 from serving.catalogue import Catalogue
 from serving.errors import ErrorDetail
-from serving.schemas import ComparisonResponse, ModelState, ScoreResponse, Timing
+from serving.schemas import CacheTier, ComparisonResponse, ModelState, ScoreResponse, Timing
 
 # The drawing leaves room at both ends for half a marker; positions are in percent of its width.
 _FIRST, _LAST = 5.0, 95.0
 _MOST_LABELS = 7
 _SOURCE = "The essay answers a source text that its writer had read; the models see the essay alone."
+_CACHE: dict[CacheTier, str] = {
+    "exact": "this very essay was scored before",
+    "near": "scored before, with at most two words different",
+    "miss": "computed now",
+    "bypass": "computed now, as asked",
+    "off": "computed now (no cache)",
+}
 _KINDS = {
     "lexical": "letters, words and length",
     "lstm": "a recurrent network",
@@ -197,7 +204,7 @@ def result_view(comparison: ComparisonResponse, chosen: str, catalogue: Catalogu
         read="a part of the essay" if answer.truncated else "the whole essay",
         timing=f"{timing.total:.0f} ms",
         timing_parts=_timing_parts(timing),
-        cache="computed now (no cache)" if answer.cache.tier == "off" else answer.cache.tier,
+        cache=_CACHE[answer.cache.tier],
     )
 
 
