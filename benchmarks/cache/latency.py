@@ -127,6 +127,10 @@ def percentiles(seconds: Sequence[float], prefix: str = "") -> dict[str, float]:
 def _fill(cache: ResultCache, space: Space, start: int, end: int) -> None:
     """Entries of nobody: random vectors, and words of an essay's number."""
     assert cache.store is not None
+    if not cache.store.is_local:
+        # Made again, at once, when the store is opened next.
+        with cache.store.writing() as connection:
+            connection.run(f"DROP INDEX IF EXISTS prints_by_{cache.settings.metric}")
     rng = np.random.default_rng(start)
     for first in range(start, end, _BATCH):
         number = min(_BATCH, end - first)

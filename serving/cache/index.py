@@ -34,8 +34,9 @@ class NearIndex:
 
     def add(self, numbers: Sequence[int], vectors: Sequence[NDArray[np.float32]]) -> None:
         """Put vectors in, over those of the same number; what is not finite stays out."""
-        with self._lock:
-            for number, vector in zip(numbers, vectors, strict=True):
+        for number, vector in zip(numbers, vectors, strict=True):
+            # One at a time: whoever looks up waits a millisecond, not for a batch.
+            with self._lock:
                 if np.isfinite(vector).all():
                     self._index.remove(number)
                     self._index.add(number, vector, threads=1)

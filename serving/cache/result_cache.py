@@ -165,7 +165,8 @@ class ResultCache:
             for subject, reason in raised:
                 self._ask(lambda store, subject=subject, reason=reason: store.add_alarm(subject, reason, now), None)  # type: ignore[misc]
 
-        self._writer.call(note)
+        if not self._writer.later(note):
+            self.ledger.fault("dropped")
 
     def is_sample(self) -> bool:
         """Whether this near-duplicate is one of those that are scored anyway."""
@@ -298,7 +299,7 @@ class ResultCache:
 
     def _forget(self, drop: Callable[[SqlStore], None]) -> None:
         self.ledger.fault("bad_row")
-        self._writer.call(lambda: self._ask(drop, None))
+        self._writer.later(lambda: self._ask(drop, None))
 
     def _keep(self, batch: Sequence[Pending]) -> None:
         entries = [self._entry(pending) for pending in batch]

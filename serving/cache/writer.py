@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -38,14 +39,14 @@ class Writer(Generic[Item]):
 
     def offer(self, item: Item) -> bool:
         """Whether the item was taken."""
-        try:
-            self._queue.put_nowait(item)
-        except queue.Full:
-            return False
-        return True
+        return self._put(item)
+
+    def later(self, work: Callable[[], None]) -> bool:
+        """Whether this will be done after everything that was offered before it. Never waits."""
+        return self._put(_Call(lambda: self._guarded(work)))
 
     def call(self, work: Callable[[], Result]) -> "Future[Result]":
-        """Do this after everything that was offered before it."""
+        """Do this after everything that was offered before it; waits for room in the queue."""
         future: Future[Result] = Future()
 
         def run() -> None:
@@ -58,9 +59,17 @@ class Writer(Generic[Item]):
         return future
 
     def close(self, timeout_s: float) -> None:
-        """Keep what waits, and end."""
-        self._queue.put(_Call(lambda: None, is_last=True))
+        """Keep what waits, as far as there is time, and end."""
+        with suppress(queue.Full):
+            self._queue.put(_Call(lambda: None, is_last=True), timeout=timeout_s)
         self._thread.join(timeout_s)
+
+    def _put(self, item: "Item | _Call") -> bool:
+        try:
+            self._queue.put_nowait(item)
+        except queue.Full:
+            return False
+        return True
 
     def _work(self) -> None:
         tended = time.monotonic()

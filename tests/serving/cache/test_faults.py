@@ -7,6 +7,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from serving.cache.result_cache import FAULTS_IN_A_ROW, ResultCache
+from serving.cache.result_cache import FAULTS_IN_A_ROW, Pending, ResultCache
+from serving.cache.sql_store import Check
 from serving.cache.sqlite_store import DATABASE_FILE, SqliteStore
+from serving.cache.writer import MAX_WAITING
 from serving.errors import CacheFault
+from serving.inference import Run
 
 OpenCache = Callable[..., ResultCache]
 
@@ -128,7 +132,9 @@ def test_a_folder_that_cannot_be_is_a_miss_until_it_can(open_cache: OpenCache, h
 
 
 @pytest.mark.row(31)
-def test_a_database_that_nobody_answers_for_is_a_miss(open_cache: OpenCache, helpers: Any) -> None:
+def test_a_database_that_nobody_answers_for_is_a_miss(
+    open_cache: OpenCache, helpers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -137,7 +143,7 @@ def test_a_database_that_nobody_answers_for_is_a_miss(open_cache: OpenCache, hel
     assert time.monotonic() - started < 6
     assert cache.fault
     assert "secretcanary" not in cache.fault
-    assert "secretcanary" not in repr(cache.settings)
+    assert "secretcanary" not in repr(cache.settings) + caplog.text
     assert not is_hit(cache, helpers.ESSAY, helpers)
 
 
@@ -226,6 +232,7 @@ def test_another_essays_words_under_a_run_are_ignored_and_purged(
 
 WRITING = """
 import sys
+import threading
 from pathlib import Path
 from serving.cache.result_cache import Pending, ResultCache
 from serving.cache.settings import CacheSettings
@@ -271,3 +278,20 @@ def test_a_process_killed_while_it_writes_leaves_no_wrong_entry(
             found[number] = hit.run.raw_unit_score
     assert found == {number: number / 1e6 for number in range(num_runs)}
     assert "bad_row" not in cache.ledger.faults
+
+
+def test_a_store_that_hangs_makes_nobody_wait(open_cache: OpenCache, helpers: Any) -> None:
+    """More scores than may wait are not kept; whoever offers them goes on at once."""
+    cache = open_cache()
+    release = threading.Event()
+    cache._writer.call(release.wait)
+    essay, space = cache.essay(helpers.ESSAY), helpers.space_in(cache)
+    started = time.monotonic()
+    for _ in range(MAX_WAITING + 50):
+        cache.keep(Pending(essay, space, essay.key, Run(0.5, 40, False, 0.5, 80.0)))
+        cache.verify([Check("s", "gap", 0.0)])
+    assert time.monotonic() - started < 5
+    assert cache.ledger.faults["dropped"] > 50
+    release.set()
+    cache.settle()
+    assert is_hit(cache, helpers.ESSAY, helpers)
