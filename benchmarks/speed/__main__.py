@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from benchmarks.speed.bars import bars_of
@@ -32,6 +34,8 @@ _BUSY = 0.3
 def main() -> None:
     """The command line; 0 done, 1 failed, 2 misused. A contestant that is void does not fail the run."""
     options = parse()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     run(lambda: _list(options) if options.list else bench(options))
 
 
@@ -132,6 +136,11 @@ def _peak() -> dict[str, float]:
 def _git_commit() -> str | None:
     ended = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     return ended.stdout.strip() or None
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    # As Ctrl-C: a contestant that was left running would be measured with every later one.
+    raise KeyboardInterrupt
 
 
 def _list(options: argparse.Namespace) -> None:
