@@ -29,7 +29,7 @@ OURS = (*(str(Path(__file__).resolve().parents[2] / package) for package in ("es
 def main() -> None:
     """Until stdin ends."""
     # Made once, used by forks: it has no connection yet.
-    store = open_store(StoreSettings.model_validate_json(sys.argv[1]))
+    store = open_store(StoreSettings.model_validate_json(os.environ["STORE_SETTINGS"]))
     for line in sys.stdin:
         order = json.loads(line)
         reader, writer = os.pipe()

