@@ -129,18 +129,22 @@ def page(proofs: list[Proof]) -> str:
     """The report for people."""
     rows = read_rows()
     by_row = {row: [proof for proof in proofs if proof.row == row and proof.test] for row in rows}
-    shown = [row for row, own in by_row.items() if own and all(proof.passed for proof in own)]
+    passed = [row for row, own in by_row.items() if own and all(proof.passed for proof in own)]
+    partly = [row for row in passed if "missing" in rows[row]]
     failed = [row for row, own in by_row.items() if not all(proof.passed for proof in own)]
     opened = [row for row, own in by_row.items() if not own]
     lines = [
-        PAGE_HEAD + f"{len(shown)} of {len(rows)} rows shown, {len(failed)} failed, {len(opened)} open"
+        PAGE_HEAD
+        + f"{len(passed) - len(partly)} of {len(rows)} rows shown, {len(partly)} partly, {len(failed)} failed,"
+        f" {len(opened)} open"
         f"{': ' + ', '.join(map(str, opened)) if opened else ''}.\n",
         "| # | fault | must happen | shown | figure | tests |",
         "|---|---|---|---|---|---|",
     ]
     for row, own in by_row.items():
-        state = "open" if row in opened else "**failed**" if row in failed else "yes"
-        figures = "; ".join(dict.fromkeys(proof.figure for proof in own if proof.figure))
+        state = "open" if row in opened else "**failed**" if row in failed else "partly" if row in partly else "yes"
+        missing = [f"not shown: {rows[row]['missing']}"] if row in partly else []
+        figures = "; ".join(dict.fromkeys([*(proof.figure for proof in own if proof.figure), *missing]))
         tests = "<br>".join(f"`{proof.test}`" for proof in own)
         cells = (row, rows[row]["fault"], rows[row]["must"], state, figures, tests)
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
