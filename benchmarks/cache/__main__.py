@@ -68,10 +68,12 @@ def measure(options: argparse.Namespace) -> None:
             found = {
                 "models_note": options.models_note,
                 "essays_digest": digest_of(essays),
-                **replay.run(options.naive),
+                **replay.run(),
             }
-            desk.close()
             _merge(options.reports / "replay.json", found)
+            if options.naive:
+                _merge(options.reports / "replay.json", {"naive": replay.naive()})
+            desk.close()
 
 
 def _merge(path: Path, found: dict[str, Any]) -> None:

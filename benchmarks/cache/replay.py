@@ -50,28 +50,29 @@ class Replay:
         cache = desk.scorer().cache
         assert cache is not None
         self.cache: ResultCache = cache
+        self.asked: Sequence[Asked] = ()
+        self.truths: Sequence[dict[str, float]] = ()
+        """What each asked text should get, by model."""
+        self.originals: Sequence[dict[str, ScoreResponse]] = ()
 
-    def run(self, naive: bool) -> dict[str, Any]:
-        """The whole report."""
-        return asyncio.run(self._run(naive))
+    def run(self) -> dict[str, Any]:
+        """This cache's part of the report."""
+        return asyncio.run(self._run())
 
-    async def _run(self, naive: bool) -> dict[str, Any]:
+    async def _run(self) -> dict[str, Any]:
         proof = await self._prove()
-        originals = [await self._score_all(essay, essay.text, CacheMode.REFRESH) for essay in self.kept]
+        self.originals = [await self._score_all(essay, essay.text, CacheMode.REFRESH) for essay in self.kept]
         self.cache.settle()
-        asked = list(self._variants())
-        truths = [await self._truths(each) for each in asked]
-        say(f"replay: {len(asked)} variants scored")
-        report: dict[str, Any] = {
+        self.asked = list(self._variants())
+        self.truths = [await self._truths(each) for each in self.asked]
+        say(f"replay: {len(self.asked)} variants scored")
+        return {
             "kept_essays": len(self.kept),
             "prompts": sorted({essay.prompt_id for essay in self.kept}),
             "models": digests(self.desk),
             "proof": proof,
-            "fairmark": {model: await self._ask_all(model, asked, truths) for model in self.models},
+            "fairmark": {model: await self._ask_all(model, self.asked, self.truths) for model in self.models},
         }
-        if naive:
-            report["naive"] = self._naive(asked, truths, originals)
-        return report
 
     async def _prove(self) -> dict[str, Any]:
         for number, essay in enumerate(self.proving):
@@ -128,9 +129,9 @@ class Replay:
                     made.append(Asked(name, essay, place, text))
         return [*made, *(Asked("another_essay", essay, -1, essay.text) for essay in self.proving)]
 
-    def _naive(
-        self, asked: Sequence[Asked], truths: Sequence[dict[str, float]], originals: Sequence[dict[str, ScoreResponse]]
-    ) -> dict[str, Any]:
+    def naive(self) -> dict[str, Any]:
+        """The naive caches' part, on what `run` asked."""
+        asked, truths, originals = self.asked, self.truths, self.originals
         embed = Embedder()
         cache = NaiveCache([embed(essay.text) for essay in self.kept])
         model = self.desk.catalogue().default_model
