@@ -267,7 +267,7 @@ class NearInfo(Schema):
     bound: float
     """Upper 95 % bound of the share of changed grades."""
     gap: float | None
-    """How far a kept raw unit score is from the real one, at most, 99 % of the time; null while that is not known."""
+    """How far one word moves a raw unit score, at most, 99 % of the time; null while that is not known."""
     alarm: str | None
 
 

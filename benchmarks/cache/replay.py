@@ -26,6 +26,9 @@ from serving.desk import Desk
 from serving.schemas import ScoreResponse
 
 SLIPS_TO_PROVE = ("one_typo", "one_word_replaced", "two_words_replaced")
+ONE_WORD_EDITS = ("one_typo", "one_word_replaced", "one_word_left_out")
+AIMS = (0.001, 0.002, 0.003, 0.005, 0.0075, None)
+"""Shares of changed grades that the margin may be chosen for; the service takes the first."""
 _SAY_EVERY = 100
 
 
@@ -72,6 +75,7 @@ class Replay:
             "models": digests(self.desk),
             "proof": proof,
             "fairmark": {model: await self._ask_all(model, self.asked, self.truths) for model in self.models},
+            "frontier": {model: [self._at(model, aim) for aim in AIMS] for model in self.models},
         }
 
     async def _prove(self) -> dict[str, Any]:
@@ -117,6 +121,36 @@ class Replay:
                 self._forget(each.text)
         say(f"replay: {model} asked")
         return _summary(tiers, changed)
+
+    def _at(self, model: str, aim: float | None) -> dict[str, Any]:
+        """Of the one-word edits: how many would be answered, and how many of these wrongly, had the margin this aim.
+
+        Without an aim there is no margin: the guard alone decides.
+        """
+        served = self.desk.catalogue().models[model]
+        answered = changed = asked = 0
+        for each, truth in zip(self.asked, self.truths, strict=True):
+            if each.name not in ONE_WORD_EDITS:
+                continue
+            asked += 1
+            kept = self.originals[each.place][model]
+            steps = kept.score_range.num_grades - 1
+            stretch = served.calibration.of(each.essay.prompt_id).stretch
+            margin = 0.0
+            if aim is not None:
+                margin = stretch * self.cache.proof.margin(served.artifact.digest, 1 / (steps * stretch), 1, aim)
+            # Grades change half-way between two of them.
+            if abs((kept.unit_score * steps) % 1 - 0.5) >= min(margin * steps, 1.0):
+                answered += 1
+                changed += kept.score != truth[model]
+        share = answered / asked if asked else None
+        return {
+            "aim": aim,
+            "hit_rate": share,
+            "grade_changed": changed,
+            "answered": answered,
+            "upper_bound": upper_bound(changed, answered),
+        }
 
     def _variants(self) -> Sequence[Asked]:
         made = []
@@ -192,9 +226,8 @@ def is_scorable(text: str) -> bool:
 
 def _summary(tiers: dict[str, Counter[str]], changed: dict[str, Counter[str]]) -> dict[str, Any]:
     exact, near = (_grades(tiers, changed, tier) for tier in ("exact", "near"))
-    slips = ("one_typo", "one_word_replaced", "one_word_left_out")
-    asked = sum(sum(tiers[name].values()) for name in slips)
-    hit = sum(tiers[name]["near"] + tiers[name]["exact"] for name in slips)
+    asked = sum(sum(tiers[name].values()) for name in ONE_WORD_EDITS)
+    hit = sum(tiers[name]["near"] + tiers[name]["exact"] for name in ONE_WORD_EDITS)
     return {
         "exact": exact,
         "near": near,

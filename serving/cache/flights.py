@@ -12,7 +12,7 @@ class LeaderGone(Exception):
 
 
 class Flights(Generic[Result]):
-    """Work in hand by key, for one event loop."""
+    """Work in hand by key, for one event loop; `drop` may be called by any thread."""
 
     def __init__(self) -> None:
         self._open: dict[bytes, asyncio.Future[Result]] = {}
@@ -21,7 +21,7 @@ class Flights(Generic[Result]):
         return len(self._open)
 
     def take(self, keys: Iterable[bytes]) -> tuple[list[bytes], dict[bytes, "asyncio.Future[Result]"]]:
-        """The keys that the caller must compute, and `land` or `crash`; and the others' futures."""
+        """The keys that the caller must compute, and `land` and `drop`, or `crash`; and the others' futures."""
         leading, following = [], {}
         for key in keys:
             if key in self._open:
@@ -32,11 +32,16 @@ class Flights(Generic[Result]):
         return leading, following
 
     def land(self, results: Mapping[bytes, Result]) -> None:
-        """Give these to whoever waits."""
+        """Give these to whoever waits, and to whoever comes before `drop`."""
         for key, result in results.items():
-            future = self._open.pop(key)
+            future = self._open[key]
             if not future.done():
                 future.set_result(result)
+
+    def drop(self, keys: Iterable[bytes]) -> None:
+        """What landed is found elsewhere from now on."""
+        for key in keys:
+            self._open.pop(key, None)
 
     def crash(self, keys: Iterable[bytes]) -> None:
         """There will be no result from this caller."""

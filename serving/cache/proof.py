@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from serving.cache.sql_store import Check
+from serving.cache.sql_store import Check, CheckKind
 
 CLOSE_ABOVE = 0.01
 """The tier closes, with an alarm, when more changed grades than this can no longer be excluded."""
@@ -34,7 +34,8 @@ class Proof:
     """What is known of each model, by the digest of its artifact."""
 
     def __init__(self) -> None:
-        self._gaps: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT_GAPS))
+        self._gaps: defaultdict[tuple[str, str], deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT_GAPS))
+        """By subject and number of edits: two words move a score further than one."""
         self._grades: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT_GRADES))
         self._proved: set[str] = set()
         self._alarms: dict[str, str] = {}
@@ -45,13 +46,16 @@ class Proof:
         self._grades.clear()
         self._alarms = dict(alarms)
         for check in checks:
-            (self._gaps if check.kind == "gap" else self._grades)[check.subject].append(check.value)
+            if check.kind == "grade":
+                self._grades[check.subject].append(check.value)
+            else:
+                self._gaps[check.subject, check.kind].append(check.value)
         self._proved = {subject for subject in self._grades if self._holds(subject)}
 
     def add(self, check: Check) -> str | None:
         """Learn from one; the reason of an alarm that it raises, if it does."""
-        if check.kind == "gap":
-            self._gaps[check.subject].append(check.value)
+        if check.kind != "grade":
+            self._gaps[check.subject, check.kind].append(check.value)
             return None
         self._grades[check.subject].append(check.value)
         bound = self.bound(check.subject)
@@ -64,13 +68,13 @@ class Proof:
         self._alarms[check.subject] = reason
         return reason
 
-    def margin(self, subject: str, spacing: float) -> float:
-        """How far from another grade a kept raw unit score must stand to be handed out.
+    def margin(self, subject: str, spacing: float, edits: int, aim: float = AIM) -> float:
+        """How far from another grade a kept raw unit score must stand to be handed out after so many edits.
 
-        The smallest that leaves an expected share of `AIM` of changed grades, where grades are `spacing` raw unit
+        The smallest that leaves an expected share of `aim` of changed grades, where grades are `spacing` raw unit
         scores apart. Infinite while too few gaps are known, and where no margin would do.
         """
-        gaps = np.sort(self._gaps[subject])
+        gaps = np.sort(self._gaps[subject, gap_kind(edits)])
         if len(gaps) < MIN_GAPS:
             return math.inf
         margins = np.concatenate([[0.0], gaps])
@@ -79,12 +83,12 @@ class Proof:
         sums = np.concatenate([np.cumsum(gaps[::-1])[::-1], [0.0]])
         beyond = (sums - margins * np.arange(len(gaps), -1, -1)) / len(gaps)
         handed_out = spacing - 2 * margins
-        good = (handed_out > 0) & (beyond <= AIM * handed_out)
+        good = (handed_out > 0) & (beyond <= aim * handed_out)
         return float(margins[np.argmax(good)]) if good.any() else math.inf
 
     def gap(self, subject: str) -> float | None:
-        """The gap that 99 % of all stay below; None before enough are known."""
-        gaps = self._gaps[subject]
+        """The gap that 99 % of one-word edits stay below; None before enough are known."""
+        gaps = self._gaps[subject, gap_kind(1)]
         return float(np.quantile(gaps, 0.99)) if len(gaps) >= MIN_GAPS else None
 
     def state(self, subject: str) -> ProofState:
@@ -109,6 +113,11 @@ class Proof:
 
     def _holds(self, subject: str) -> bool:
         return self.bound(subject) <= (CLOSE_ABOVE if subject in self._proved else OPEN_BELOW)
+
+
+def gap_kind(edits: int) -> CheckKind:
+    """The kind of a check of a gap; a text without an edit, which differs in single spaces, counts with one."""
+    return "gap_1" if edits <= 1 else "gap_2"
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeVar
 
@@ -63,6 +63,8 @@ class Found:
     run: Run
     tier: Literal["exact", "near"]
     age_s: float
+    edits: int = 0
+    """Tokens in which a near one's essay differs."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,11 @@ class ResultCache:
         """Keep a run, soon."""
         if not self._writer.offer(pending):
             self.ledger.fault("dropped")
+
+    def once_kept(self, work: Callable[[], None]) -> None:
+        """Do this when everything offered so far is kept, or cannot be."""
+        if not self._writer.later(work):
+            work()
 
     def verify(self, checks: Iterable[Check]) -> None:
         """Learn from near-duplicates that were scored anyway."""
@@ -262,25 +269,27 @@ class ResultCache:
         wanted = {space.key for space in spaces}
         found: dict[bytes, Found] = {}
         for row in store.nearest(vector, NEIGHBOURS):
-            if not self._is_slip(row, essay, prompt_id):
+            edits = self._edits(row, essay, prompt_id)
+            if edits is None:
                 continue
             for run in store.runs_of(row.print_id, sorted(wanted - found.keys())):
                 if believed := self._believed(run, "near"):
-                    found[run.space] = believed
+                    found[run.space] = replace(believed, edits=edits)
             if len(found) == len(wanted):
                 break
         return found
 
-    def _is_slip(self, row: PrintRow, essay: EssayText, prompt_id: str) -> bool:
+    def _edits(self, row: PrintRow, essay: EssayText, prompt_id: str) -> int | None:
+        """How many tokens differ; None when these are two essays."""
         if row.prompt_id != prompt_id or row.essay_key == essay.key:
-            return False
+            return None
         digests = row.word_digests if len(row.words) % 4 == 0 else None
         if digests is None or abs(len(digests) - len(essay.tokens)) > MAX_EDITS:
-            return False
+            return None
         if row.seal != print_seal(self._keyring, row.essay_key, row.prompt_id, row.salt, row.words):
             self._forget(lambda store: store.drop_print(row.print_id))
-            return False
-        return edits_between(self._keyring.word_digests(row.salt, essay.tokens), digests) is not None
+            return None
+        return edits_between(self._keyring.word_digests(row.salt, essay.tokens), digests)
 
     def _believed(self, row: RunRow, tier: Literal["exact", "near"]) -> Found | None:
         age_s = live_age(row.created, self.clock.now(), self.settings.ttl_s)

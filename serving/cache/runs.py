@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import Literal, TypeVar
 
 from essays.encoding import TokenEncoding
 from essays.prompts import Prompt
 from serving.cache.flights import Flights, LeaderGone
+from serving.cache.proof import gap_kind
 from serving.cache.result_cache import EssayText, Found, Pending, ResultCache
 from serving.cache.rows import Space
 from serving.cache.sql_store import Check
@@ -48,6 +50,8 @@ class Part:
     tier: Literal["computed", "exact", "near"]
     age_s: float | None = None
     waited_ms: float = 0.0
+    edits: int = 0
+    """Words in which a near one's essay differs."""
 
 
 Parts = dict[str, Part]
@@ -111,7 +115,7 @@ class _Request:
         """Exact ones, near ones that may be used, and computed ones."""
         if self.cache is None or self.mode is CacheMode.REFRESH:
             return await self._compute([model.name for model in self.needed])
-        parts = await self._exact(self.cache)
+        parts = await self._exact(self.cache, [model.name for model in self.needed])
         near = await self._near(self.cache, [model.name for model in self.needed if model.name not in parts])
         verified = self._to_verify(self.cache, near)
         usable = {name: part for name, part in near.items() if name not in verified}
@@ -125,13 +129,14 @@ class _Request:
                 self.cache.ledger.hit(name, part.tier, (part.run.tokenize_ms + part.run.infer_ms) / 1000)
         return parts
 
-    async def _exact(self, cache: ResultCache) -> Parts:
+    async def _exact(self, cache: ResultCache, names: Sequence[str]) -> Parts:
         started = time.perf_counter()
         essay, spaces = self._keys()
-        found = await self._asked(cache, lambda: cache.exact(essay, list(spaces.values())), inline=cache.is_local)
+        wanted = [spaces[name] for name in names]
+        found = await self._asked(cache, lambda: cache.exact(essay, wanted), inline=cache.is_local)
         took_s = time.perf_counter() - started
-        for name in spaces:
-            cache.ledger.looked_up(name, took_s / len(spaces))
+        for name in names:
+            cache.ledger.looked_up(name, took_s / len(names))
         return self._parts(found or {})
 
     async def _near(self, cache: ResultCache, names: Sequence[str]) -> Parts:
@@ -170,11 +175,17 @@ class _Request:
             by_key = {self.spaces[name].key + self._keys()[0].key: name for name in left}
             leading, following = self.flights.take(by_key)
             try:
-                landed = await self._run([by_key[key] for key in leading])
+                names = [by_key[key] for key in leading]
+                # Since the first look somebody may have computed the same and landed. Asked only after the lead was
+                # taken: what landed before is in the store by now.
+                landed = await self._exact(self.cache, names) if names else {}
+                landed |= await self._run([name for name in names if name not in landed])
             except BaseException:
                 self.flights.crash(leading)
                 raise
             self.flights.land({key: landed[by_key[key]] for key in leading})
+            # Not before the runs are in the store: in between, another request would find neither.
+            self.cache.once_kept(partial(self.flights.drop, leading))
             parts |= landed
             left = []
             for key, future in following.items():
@@ -186,6 +197,8 @@ class _Request:
 
     async def _followed(self, future: "asyncio.Future[Part]") -> Part | None:
         """What the leader got; None when it got nothing."""
+        if future.done() and not future.exception():
+            return future.result()
         try:
             # Whoever waits may leave; the leader's future is not theirs to cancel.
             return await asyncio.wait_for(asyncio.shield(future), self._left_s())
@@ -259,7 +272,7 @@ class _Request:
         """Whether the grade would be the same if the score were off by the margin."""
         calibration = model.calibration
         spacing = 1 / ((self.prompt.score_range.num_grades - 1) * calibration.of(self.prompt.prompt_id).stretch)
-        margin = cache.proof.margin(model.artifact.digest, spacing)
+        margin = cache.proof.margin(model.artifact.digest, spacing, _edits(model, parts))
         if not math.isfinite(margin):
             return False
         raw = self._raw(model, parts)
@@ -271,7 +284,7 @@ class _Request:
         for model in self._asked_that_use(near):
             digest, kept = model.artifact.digest, {**real, **near}
             raw = self._raw(model, kept), self._raw(model, real)
-            checks.append(Check(digest, "gap", abs(raw[0] - raw[1])))
+            checks.append(Check(digest, gap_kind(_edits(model, kept)), abs(raw[0] - raw[1])))
             # Only what would have been handed out says how often that would have been wrong.
             if self._is_steady(cache, model, kept):
                 checks.append(Check(digest, "grade", float(self._grade(model, raw[0]) != self._grade(model, raw[1]))))
@@ -292,7 +305,7 @@ class _Request:
 
     def _parts(self, found: Mapping[bytes, Found]) -> Parts:
         by_key = {space.key: name for name, space in self.spaces.items()}
-        return {by_key[key]: Part(each.run, each.tier, each.age_s) for key, each in found.items()}
+        return {by_key[key]: Part(each.run, each.tier, each.age_s, edits=each.edits) for key, each in found.items()}
 
     def _keys(self) -> tuple[EssayText, dict[str, Space]]:
         assert self.essay is not None, "without a cache nothing is looked up"
@@ -300,3 +313,8 @@ class _Request:
 
     def _left_s(self) -> float:
         return max(self.deadline - time.monotonic(), 0.0)
+
+
+def _edits(model: ServedModel, parts: Parts) -> int:
+    """The most edits among the parts of one answer."""
+    return max(parts[name].edits for name in model.graph_names)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from serving.cache.rows import NewEntry, PrintRow, RunRow
 
-CheckKind = Literal["gap", "grade"]
+CheckKind = Literal["gap_1", "gap_2", "grade"]
 
 
 class Connection(Protocol):
@@ -34,7 +34,8 @@ class Check:
     """Digest of the artifact that it says something about."""
     kind: CheckKind
     value: float
-    """`gap`: how far the kept raw unit score was from the real one. `grade`: 1 if the grade had been another, or 0."""
+    """`gap_…`: how far the kept raw unit score was from the real one, after so many edits. `grade`: 1 if the grade had
+    been another, else 0."""
 
 
 @dataclass(frozen=True)

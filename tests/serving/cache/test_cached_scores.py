@@ -127,6 +127,7 @@ def test_identical_essays_in_flight_are_computed_once(open_desk: OpenDesk, helpe
     assert cache
     assert cache.ledger.account("tiny").computed == 2
     assert cache.ledger.account("lexical").computed == 2
+    cache.settle()
     assert len(desk.scorer()._runs._flights) == 0
 
 
@@ -143,6 +144,9 @@ def test_a_leader_that_leaves_takes_nobody_with_it(open_desk: OpenDesk, helpers:
         return await follower
 
     assert math.isfinite(asyncio.run(leave()).unit_score)
+    cache = desk.scorer().cache
+    assert cache
+    cache.settle()
     assert len(desk.scorer()._runs._flights) == 0
 
 
@@ -177,7 +181,7 @@ def prove(desk: Desk, margin: float) -> None:
     assert cache
     for model in desk.catalogue().models.values():
         digest = model.artifact.digest
-        cache.verify([Check(digest, "grade", 0.0)] * 650 + [Check(digest, "gap", margin)] * 120)
+        cache.verify([Check(digest, "grade", 0.0)] * 650 + [Check(digest, "gap_1", margin)] * 120)
     cache.settle()
 
 
@@ -192,7 +196,8 @@ def test_unproved_a_slip_is_found_verified_and_scored(open_desk: OpenDesk, desk:
     assert cache
     assert cache.ledger.account("lexical").near_found == 5
     digest = cached.catalogue().models["lexical"].artifact.digest
-    gaps = cache.proof._gaps[digest]
+    # A word and the mark behind it are two.
+    gaps = [gap for edits in ("gap_1", "gap_2") for gap in cache.proof._gaps[digest, edits]]
     assert len(gaps) == 5
     assert all(0 <= gap < 0.2 for gap in gaps)
     assert cache.proof.state(digest) == "proving"

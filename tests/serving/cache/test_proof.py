@@ -59,11 +59,13 @@ def test_what_is_bad_from_the_start_never_opens() -> None:
 def test_before_enough_gaps_there_is_no_margin() -> None:
     proof = Proof()
     for _ in range(MIN_GAPS - 1):
-        proof.add(Check("a", "gap", 0.0))
-    assert proof.margin("a", 0.1) == math.inf
-    proof.add(Check("a", "gap", 0.0))
-    assert proof.margin("a", 0.1) == 0.0
-    assert proof.margin("b", 0.1) == math.inf
+        proof.add(Check("a", "gap_1", 0.0))
+    assert proof.margin("a", 0.1, 1) == math.inf
+    proof.add(Check("a", "gap_1", 0.0))
+    assert proof.margin("a", 0.1, 1) == 0.0
+    assert proof.margin("b", 0.1, 1) == math.inf
+    # What one edit does says nothing of two.
+    assert proof.margin("a", 0.1, 2) == math.inf
 
 
 def changed_share(gaps: np.ndarray, margin: float, spacing: float) -> tuple[float, float]:
@@ -80,23 +82,23 @@ def test_a_margin_leaves_the_share_of_changed_grades_that_is_aimed_at_and_no_sma
     proof, spacing = Proof(), 0.1
     gaps = np.random.default_rng(9).exponential(0.003, 1_500)
     for gap in gaps:
-        proof.add(Check("a", "gap", float(gap)))
-    margin = proof.margin("a", spacing)
+        proof.add(Check("a", "gap_1", float(gap)))
+    margin = proof.margin("a", spacing, 1)
     share, handed_out = changed_share(gaps, margin, spacing)
     assert share == pytest.approx(AIM, abs=3e-4)
     assert handed_out > 0.7
     assert changed_share(gaps, margin * 0.7, spacing)[0] > 1.5 * AIM
     # Grades that stand closer than slips move a score: nothing can be handed out.
-    assert proof.margin("a", 0.004) == math.inf
+    assert proof.margin("a", 0.004, 1) == math.inf
     assert proof.gap("a") == pytest.approx(float(np.quantile(gaps, 0.99)))
 
 
 def test_what_is_kept_is_learned_again_with_its_alarms() -> None:
-    checks = [Check("a", "grade", 0.0)] * 700 + [Check("a", "gap", 0.01)] * 200 + [Check("b", "grade", 0.0)] * 700
+    checks = [Check("a", "grade", 0.0)] * 700 + [Check("a", "gap_1", 0.01)] * 200 + [Check("b", "grade", 0.0)] * 700
     proof = Proof()
     proof.load(checks, {"b": "seven of ten"})
     assert (proof.state("a"), proof.state("b"), proof.alarm("b")) == ("proved", "alarm", "seven of ten")
-    assert proof.margin("a", 0.1) == 0.01
+    assert proof.margin("a", 0.1, 1) == 0.01
 
 
 def tried(found: bool, run_s: float) -> Ledger:

@@ -59,14 +59,14 @@ def test_a_store_opened_again_holds_what_it_held_in_both_tiers(
 ) -> None:
     first = open_cache(**store_settings)
     helpers.keep(first, helpers.ESSAY, helpers.space_in(first))
-    first.verify([Check("d" * 64, "gap", 0.25)])
+    first.verify([Check("d" * 64, "gap_1", 0.25)])
     first.close()
     second = open_cache(**store_settings)
     space = helpers.space_in(second)
     assert second.exact(second.essay(helpers.ESSAY), [space])
     assert second.near(second.essay(helpers.SLIP), [space])
     assert second.entries == 1
-    assert list(second.proof._gaps["d" * 64]) == [0.25]
+    assert list(second.proof._gaps["d" * 64, "gap_1"]) == [0.25]
 
 
 @pytest.mark.parametrize(
