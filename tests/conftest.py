@@ -100,9 +100,9 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     local_s3.stop(folder, patience_s=0)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
-    """Debian's Chromium, headless; one for the whole run, since Playwright cannot be started twice at a time."""
+    """Debian's Chromium, headless. While it is open, `asyncio.run` fails in this thread and no second one starts."""
     from playwright.sync_api import sync_playwright  # few tests need it
 
     with sync_playwright() as playwright:
