@@ -15,8 +15,7 @@ from typing import IO
 import psutil
 
 from essays.errors import FairmarkError
-from essays.ports import describe as describe
-from essays.ports import owner_of_port as owner_of_port
+from essays.ports import describe
 
 PATIENCE_S = 15.0
 """How long a program may take to end by itself once asked."""

@@ -18,10 +18,11 @@ from pathlib import Path
 from types import FrameType
 
 from deploy import local_s3
-from deploy.processes import UpFailed, describe, end, left_behind, only_one, owner_of_port, relay, running
+from deploy.processes import UpFailed, end, left_behind, only_one, relay, running
 from deploy.times import StageClock, Times
 from essays.console import EXIT_DONE, EXIT_FAILED, EXIT_MISUSED, human_time, say
 from essays.errors import BadParams, FairmarkError
+from essays.ports import describe, owner_of_port
 from essays.settings import Settings, load_settings
 from essays.signatures import make_key_pair
 

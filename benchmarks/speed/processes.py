@@ -1,7 +1,5 @@
 """Peers as programs: started in a session of their own, and gone with all their children when the block ends."""
 
-import os
-import signal
 import socket
 import subprocess
 import time
@@ -12,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.speed.meter import is_alive, process_tree
+from deploy.processes import stop
 from essays.errors import StageFailed
 
 _PATIENCE_S = 15.0
@@ -93,17 +92,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         if pipe:
             with suppress(OSError):
                 pipe.close()
-    if process.poll() is None:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE_S)
-    # Whatever is left of its session, then of its descendants: some workers open sessions of their own.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for pid in tree:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    stop(process)
     # The next contestant shall find their memory free.
     deadline = time.monotonic() + _PATIENCE_S
     while any(map(is_alive, tree)) and time.monotonic() < deadline:

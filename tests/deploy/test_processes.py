@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.processes import UpFailed, end, left_behind, only_one, owner_of_port, relay, running
+from deploy.processes import UpFailed, end, left_behind, only_one, relay, running
+from essays.ports import owner_of_port
 
 # A parent with a child in the same group, a grandchild in a session of its own, as BentoML's workers are.
 FAMILY = """

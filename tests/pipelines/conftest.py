@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 import yaml
 
 from data.folds import SplitConfig, check_folds, make_folds
@@ -19,21 +18,13 @@ from data.refit import refit_rows
 from data.rows import Essay
 from data.tables import AUDIT_FILE, ESSAYS_FILE, FOLDS_FILE, audit_table, essays_table, folds_table, write_table
 from essays.prompts import Prompt, all_prompts
+from tests.training.conftest import one_thread as one_thread
 
 PLAIN = "the a dog school day friend we i go like it because and then was very good thing said home"
 RICH = "however evidence consequently remarkable perspective despite although neighbourhood argument considerable"
 ESSAYS_PER_PROMPT = 40
 FOLD = 5
 MODELS = ("lexical", "lstm")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small lose more by sharing out their work than they gain."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
