@@ -14,7 +14,7 @@ from essays.params import read_params
 from training.baselines import BASELINES, baseline_scores, fourth_root_lengths
 from training.calibrate import fit_calibration
 from training.evaluate import Evaluator, PromptResult, rater_pairs, require_whole_parts
-from training.evaluation_config import CalibrateConfig, EvaluateConfig, TrackingConfig
+from training.evaluation_config import CalibrateConfig, EvaluateConfig
 from training.fold_scores import SCORES_FILE, calibration_file, fold_parts, read_fold_scores, scores_folder
 from training.history import HISTORY_FILE
 from training.learning_curves import LearningCurve, read_curve
@@ -27,6 +27,7 @@ from training.subgroups import attributes_of
 from training.summary import METRICS_FILE, CorpusSummary, metrics_tree, summarise, write_metrics
 from training.tracked_results import track_results
 from training.tracking import best_effort, open_tracker
+from training.tracking_config import TrackingConfig
 from training.validity import validity
 from training.validity_page import VALIDITY_PAGE, validity_page
 from training.validity_tree import VALIDITY_FILE, validity_tree

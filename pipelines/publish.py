@@ -24,13 +24,13 @@ from export.config import PublishConfig
 from export.promotion import find_champions, is_published, promote, review
 from pipelines.extracted import extracted
 from serving.loading import load_and_warm
-from training.evaluation_config import TrackingConfig
 from training.fold_scores import scores_folder
 from training.history import HISTORY_FILE
 from training.learning_curves import LearningCurve, read_curve
 from training.pipeline_state import read_state
 from training.registry import Alias, register_bundle, set_alias
 from training.tracking import best_effort, open_tracker
+from training.tracking_config import TrackingConfig
 
 PUBLISHED_FILE = Path("out/published.json")
 MEGABYTE = 1_000_000

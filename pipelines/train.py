@@ -8,12 +8,12 @@ from data.tables import ESSAYS_FILE, ESSAYS_SCHEMA, FOLDS_FILE, FOLDS_SCHEMA, re
 from essays.console import run, say, wrote
 from essays.params import read_params
 from training.config import TrainConfig
-from training.evaluation_config import TrackingConfig
 from training.fit import fit_fold
 from training.fold_scores import model_folder, scores_folder
 from training.learning_curves import LearningCurve
 from training.pipeline_state import read_state
 from training.tracking import best_effort, open_tracker
+from training.tracking_config import TrackingConfig
 
 CHECKPOINTS = Path("out/checkpoints")
 

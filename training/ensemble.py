@@ -1,7 +1,8 @@
 """Fits the ensemble: for each prompt non-negative weights that sum to 1 over its members' calibrated unit scores.
 
-Members that err differently are worth mixing; weights are fitted on dev essays by least squares, with a pull toward
-equal weights so that a few hundred essays do not decide between members that are as good.
+Members that err differently are worth mixing. Weights are fitted on dev essays by least squares, twice: over all
+prompts together, each in units of its human scores' spread, with a pull toward equal weights; then for each prompt with
+the same pull toward what suits all of them. A few hundred essays do not decide between members that are as good.
 """
 
 from collections.abc import Mapping
@@ -31,41 +32,59 @@ def fit_ensemble(
     members = {name: scores[name].rows(np.argsort(scores[name].essay_ids)) for name in sorted(scores)}
     require_same_essays(members)
     first = next(iter(members.values()))
-    mixed = np.full(len(first), np.nan)
-    parts = []
-    for prompt_id in first.prompts():
+    columns = np.stack([calibrated(member, calibrations[name]) for name, member in members.items()], axis=1)  # (N, M)
+    human = np.full(len(first), np.nan)
+    dev = {prompt_id: (first.prompt_ids == prompt_id) & (first.parts == "dev") for prompt_id in first.prompts()}
+    for prompt_id in dev:
         of_prompt = first.prompt_ids == prompt_id
-        unit_scores = {
-            name: calibrations[name].unit_scores(prompt_id, member.raw_unit_scores[of_prompt])
-            for name, member in members.items()
-        }
-        human = get_prompt(prompt_id).score_range.to_unit(first.human_scores[of_prompt])
-        on_dev = first.parts[of_prompt] == "dev"
-        weights = fit_weights(
-            {name: member_scores[on_dev] for name, member_scores in unit_scores.items()}, human[on_dev], config
-        )
-        parts.append(PromptWeights(prompt_id=prompt_id, weights=weights))
-        mixed[of_prompt] = mix_unit_scores(weights, unit_scores)
+        human[of_prompt] = get_prompt(prompt_id).score_range.to_unit(first.human_scores[of_prompt])
+    equal = np.full(len(members), 1 / len(members))
+    scaled = [in_spreads(columns[rows], human[rows]) for rows in dev.values()]
+    shared = fit_weights(
+        np.concatenate([scores for scores, _ in scaled]),
+        np.concatenate([wanted for _, wanted in scaled]),
+        equal,
+        config.prior_essays,
+    )
+    mixed, parts = np.full(len(first), np.nan), []
+    for prompt_id, rows in dev.items():
+        weights = fit_weights(columns[rows], human[rows], shared, config.prior_essays)
+        named = dict(zip(members, weights.tolist(), strict=True))
+        parts.append(PromptWeights(prompt_id=prompt_id, weights=named))
+        of_prompt = first.prompt_ids == prompt_id
+        mixed[of_prompt] = mix_unit_scores(named, dict(zip(members, columns[of_prompt].T, strict=True)))
     return EnsembleWeights(prompts=tuple(parts)), FoldScores(
         first.essay_ids, first.prompt_ids, first.parts, first.human_scores, mixed
     )
 
 
-def fit_weights(unit_scores: Mapping[str, NDArray], human: NDArray, config: EnsembleConfig) -> dict[str, float]:
-    """Weights by member that bring the mix nearest to the humans' unit scores, (N,) each.
+def calibrated(member: FoldScores, calibration: Calibration) -> NDArray[np.float64]:
+    """A member's unit scores after its own calibration, (N,)."""
+    unit_scores = np.full(len(member), np.nan)
+    for prompt_id in member.prompts():
+        of_prompt = member.prompt_ids == prompt_id
+        unit_scores[of_prompt] = calibration.unit_scores(prompt_id, member.raw_unit_scores[of_prompt])
+    return unit_scores
+
+
+def in_spreads(columns: NDArray, human: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Members' scores, (N, M), and the humans', (N,), as distances from the human mean in human spreads."""
+    spread = float(human.std()) or 1.0
+    return (columns - human.mean()) / spread, (human - human.mean()) / spread
+
+
+def fit_weights(columns: NDArray, human: NDArray, prior: NDArray, prior_essays: float) -> NDArray[np.float64]:
+    """Weights, (M,), that bring the mix of `columns`, (N, M), nearest to the humans' scores, (N,).
 
     Least squares over the simplex, plus `prior_essays` times the best member's mean squared error for each squared unit
-    of distance from equal weights: the pull is that of so many essays, whatever the scale.
+    of distance from `prior`, (M,): the pull is that of so many essays, whatever the scale.
     """
-    names = sorted(unit_scores)
-    columns = np.stack([unit_scores[name] for name in names], axis=1)  # (N, M)
     mean_square = float(np.square(columns - human[:, None]).mean(axis=0).min()) or 1.0
-    equal = np.full(len(names), 1 / len(names))
-    pull = np.sqrt(config.prior_essays)
-    rows = [columns / np.sqrt(mean_square), pull * np.eye(len(names)), np.full((1, len(names)), _SUM_WEIGHT)]
-    wanted = [human / np.sqrt(mean_square), pull * equal, np.full(1, _SUM_WEIGHT)]
+    num_members, pull = columns.shape[1], np.sqrt(prior_essays)
+    rows = [columns / np.sqrt(mean_square), pull * np.eye(num_members), np.full((1, num_members), _SUM_WEIGHT)]
+    wanted = [human / np.sqrt(mean_square), pull * prior, np.full(1, _SUM_WEIGHT)]
     weights, _ = nnls(np.concatenate(rows), np.concatenate(wanted))
-    return dict(zip(names, (weights / weights.sum()).tolist(), strict=True))
+    return weights / weights.sum()
 
 
 def require_same_essays(members: Mapping[str, FoldScores]) -> None:

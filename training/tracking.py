@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from essays.console import say
-from training.evaluation_config import TrackingConfig
 from training.learning_curves import CURVE_COLUMNS, LearningCurve
 from training.pipeline_state import PipelineState
+from training.tracking_config import TrackingConfig
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -13,7 +13,8 @@ from essays.params import parse_params
 from export.config import ExportConfig, PublishConfig
 from pipelines.profile import apply, load_yaml
 from training.config import TrainConfig
-from training.evaluation_config import CalibrateConfig, EnsembleConfig, EvaluateConfig, TrackingConfig
+from training.evaluation_config import CalibrateConfig, EnsembleConfig, EvaluateConfig
+from training.tracking_config import TrackingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS: dict[str, Any] = {

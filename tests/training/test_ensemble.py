@@ -22,7 +22,7 @@ from training.fold_scores import SCORES_FILE, calibration_file, read_fold_scores
 
 CALIBRATE = read_params("calibrate", CalibrateConfig)
 CONFIG = read_params("ensemble", EnsembleConfig)
-FREE = EnsembleConfig(prior_essays=0.0)
+EQUAL = np.full(3, 1 / 3)
 
 
 def members_of(noises, num_essays=1200, seed=0, prompt_id=ELLIPSE):
@@ -45,7 +45,7 @@ def test_weights_are_those_of_a_general_solver():
         constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
         options={"ftol": 1e-14},
     )
-    assert list(fit_weights(scores, human, FREE).values()) == pytest.approx(found.x.tolist(), abs=1e-4)
+    assert fit_weights(columns, human, EQUAL, 0.0) == pytest.approx(found.x, abs=1e-4)
 
 
 @given(
@@ -56,9 +56,20 @@ def test_weights_are_those_of_a_general_solver():
 def test_weights_are_shares_whatever_the_scores(rows, prior_essays, seed):
     columns = np.array(rows)
     human = np.random.default_rng(seed).uniform(0, 1, len(rows))
-    weights = fit_weights(dict(zip("abc", columns.T, strict=True)), human, EnsembleConfig(prior_essays=prior_essays))
-    assert min(weights.values()) >= 0
-    assert sum(weights.values()) == pytest.approx(1, abs=1e-9)
+    weights = fit_weights(columns, human, EQUAL, prior_essays)
+    assert weights.min() >= 0
+    assert weights.sum() == pytest.approx(1, abs=1e-9)
+
+
+def test_a_prompt_with_few_essays_gets_the_weights_that_suit_the_others():
+    many, _ = members_of({"good": 0.05, "noise": 0.5}, prompt_id="asap-7")
+    few, _ = members_of({"good": 0.4, "noise": 0.4}, num_essays=40, prompt_id="asap-3")
+    scores = {name: joined(many[name], few[name]) for name in many}
+    calibrations = {name: fit_calibration(each, CALIBRATE) for name, each in scores.items()}
+    weights, _ = fit_ensemble(scores, calibrations, CONFIG)
+    assert weights.of("asap-3") == pytest.approx(weights.of("asap-7"), abs=0.15)
+    alone, _ = fit_ensemble(few, {name: calibrations[name] for name in few}, CONFIG)
+    assert alone.of("asap-3") == pytest.approx({"good": 0.5, "noise": 0.5}, abs=0.1)
 
 
 def test_the_better_member_counts_more_and_one_that_is_noise_next_to_nothing():

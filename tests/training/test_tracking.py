@@ -19,13 +19,14 @@ from tests.training.simulation import ELLIPSE, simulated_scores
 from training.baselines import LENGTH_ONLY
 from training.calibrate import fit_calibration
 from training.evaluate import Evaluator
-from training.evaluation_config import CalibrateConfig, EvaluateConfig, TrackingConfig
+from training.evaluation_config import CalibrateConfig, EvaluateConfig
 from training.learning_curves import LearningCurve
 from training.pipeline_state import PipelineState, flattened, read_state
 from training.registry import register_bundle, registered_name, set_alias
 from training.summary import summarise
 from training.tracked_results import track_results
 from training.tracking import SUPERSEDED_TAG, best_effort, open_tracker
+from training.tracking_config import TrackingConfig
 
 CONFIG = TrackingConfig(experiment="fairmark")
 STATE = PipelineState(
