@@ -2,12 +2,14 @@
 
 import importlib.util
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -50,6 +52,11 @@ def load_backbone(name: str) -> Backbone:
     written = config.to_diff_dict()
     written["model_type"] = config.model_type
     return Backbone(model.state_dict(), written, tokenizer.backend_tokenizer, tokenizer.pad_token_id or 0)
+
+
+def take_weights(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Give a module its pretrained weights; those that it has no place for (a pooler's, a layer's) are left."""
+    module.load_state_dict({name: state[name] for name in module.state_dict()})
 
 
 def find_folder(name: str) -> Path | None:

@@ -66,7 +66,7 @@ class Part:
 
     def prompt_index(self) -> NDArray[np.int64]:
         """Each essay's prompt, (N,)."""
-        return np.array([int(essay.arrays["prompt_index"]) for essay in self.encoded])
+        return np.array([int(essay.arrays["prompt_index"]) for essay in self.encoded], dtype=np.int64)
 
 
 def split_fold(essays: Dataset, folds: pa.Table, fold: int) -> dict[str, Dataset]:

@@ -109,4 +109,32 @@ class EncoderConfig(LoopConfig):
     """Lowest layers, with the embeddings, that do not learn; 0 lets everything learn."""
 
 
-TrainConfig = Annotated[LexicalConfig | LstmConfig | EncoderConfig, Field(discriminator="kind")]
+class ProbeConfig(ModelConfig):
+    """A linear probe: ridge regression on the states of a pretrained encoder that does not learn."""
+
+    kind: Literal["probe"]
+    backbone: str
+    """A local folder, an installed package that ships weights, or a hub id, tried in this order."""
+    head_tokens: int = Field(gt=0)
+    """Tokens kept from the start of a longer essay, special tokens counted in."""
+    tail_tokens: int = Field(ge=0)
+    """Tokens kept from its end."""
+    pooled_layers: tuple[int, ...] = Field(min_length=1)
+    """Layers whose mean states are read, the lowest being 1; layers above the highest of these are left out."""
+    length_share: float = Field(ge=0, lt=1)
+    """Share of the essay's length in the kernel, beside the states."""
+    penalties: tuple[float, ...] = Field(min_length=1)
+    """Candidate ridge penalties, in units of an essay's mean kernel with itself. Chosen on dev."""
+    num_averaged: int = Field(ge=1)
+    """How many of the best penalties are averaged."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> "ProbeConfig":
+        if list(self.pooled_layers) != sorted({layer for layer in self.pooled_layers if layer > 0}):
+            raise ValueError("pooled_layers must rise from 1 or above, each once")
+        if not all(penalty > 0 for penalty in self.penalties):
+            raise ValueError("penalties must be above 0")
+        return self
+
+
+TrainConfig = Annotated[LexicalConfig | LstmConfig | EncoderConfig | ProbeConfig, Field(discriminator="kind")]

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,23 +19,26 @@ from essays.console import say
 from essays.encoding import Encoder
 from essays.prompts import all_prompts
 from training.batches import Batches, Collator, Part, as_tensors, batches_by_length, encode_part, split_fold
-from training.config import EncoderConfig, LexicalConfig, LoopConfig, TrainConfig
+from training.config import EncoderConfig, LexicalConfig, LoopConfig, ProbeConfig, TrainConfig
 from training.fold_scores import SCORES_FILE, FoldScores, write_fold_scores
 from training.history import HISTORY_FILE, EpochRow, write_history
-from training.kept_states import StatesCollator, keep_states
+from training.kept_states import StatesCollator, keep_pooled, keep_states
 from training.lexical import fit_lexical
 from training.lightning_noise import quiet_lightning
 from training.models import save_model
 from training.models.encoder import EncoderScorer
+from training.models.probe import ProbeScorer
 from training.models.scorer import Scorer, TokenScorer
 from training.module import Learning, Legs
 from training.objective import target_scale
+from training.probe import fit_probe, raw_scores
 from training.refit import refit_heads
 from training.soft_targets import soft_unit_scores
 from training.start import StartedModel, start_model
 from training.upper_layers import LowerLayers, UpperScorer, can_be_cut
 
 SCORING_BATCH = 16
+SCORED_PARTS = ("dev", "test")
 STATES_FOLDER = "states"
 """Beside the checkpoints: states of frozen layers, for the next fold or seed."""
 _PREFIX = "scorer."
@@ -70,15 +73,22 @@ def fit_fold(
             train.unit_scores, list(sets["train"]["rater_scores"]), train.prompt_index(), config.rater_share
         ),
     )
+    raw: dict[str, NDArray[np.float32]] | None = None
     if isinstance(config, LexicalConfig):
         history = fit_lexical(model.scorer, train, parts["dev"], config)
         on_epoch(history[-1])
+    elif isinstance(config, ProbeConfig):
+        assert isinstance(model.scorer, ProbeScorer)
+        pooled = keep_pooled(model.scorer, model.encoder, parts, checkpoints / STATES_FOLDER)
+        history = fit_probe(model.scorer, parts, pooled, config)
+        on_epoch(history[-1])
+        raw = {name: raw_scores(model.scorer, parts[name], pooled[name]) for name in SCORED_PARTS}
     else:
         resume = checkpoints / run_digest(config, essays, folds, fold, seed)
         history = learn(model, config, parts, seed, resume, on_epoch)
         shutil.rmtree(resume)
     scores_folder.mkdir(parents=True, exist_ok=True)
-    write_fold_scores(score_parts(model, parts), scores_folder / SCORES_FILE)
+    write_fold_scores(as_fold_scores(parts, raw or score_parts(model, parts)), scores_folder / SCORES_FILE)
     save_model(model.scorer, model.spec, model_folder, model.tokenizer)
     write_history(history, scores_folder / HISTORY_FILE)
     return history
@@ -154,18 +164,23 @@ def load_best(scorer: nn.Module, checkpoint: Path) -> None:
     scorer.load_state_dict({name.removeprefix(_PREFIX): value for name, value in state.items()})
 
 
-def score_parts(model: StartedModel, parts: dict[str, Part]) -> FoldScores:
-    """The raw unit scores of dev and test."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    scored = [parts["dev"], parts["test"]]
-    raw = [score_part(model.scorer.to(device), model.encoder, part, device) for part in scored]
+def as_fold_scores(parts: Mapping[str, Part], raw: Mapping[str, NDArray]) -> FoldScores:
+    """Raw unit scores of dev and test, (N,) each, beside the essays that they are of."""
+    scored = [parts[name] for name in SCORED_PARTS]
     return FoldScores(
         np.array([essay_id for part in scored for essay_id in part.essay_ids]),
         np.array([prompt_id for part in scored for prompt_id in part.prompt_ids]),
-        np.repeat(["dev", "test"], [len(part) for part in scored]),
+        np.repeat(SCORED_PARTS, [len(part) for part in scored]),
         np.concatenate([part.human_scores for part in scored]),
-        np.concatenate(raw).astype(np.float64),
+        np.concatenate([raw[name] for name in SCORED_PARTS]).astype(np.float64),
     )
+
+
+def score_parts(model: StartedModel, parts: Mapping[str, Part]) -> dict[str, NDArray[np.float32]]:
+    """The raw unit scores of dev and test, (N,) each."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    scorer = model.scorer.to(device)
+    return {name: score_part(scorer, model.encoder, parts[name], device) for name in SCORED_PARTS}
 
 
 def score_part(scorer: nn.Module, encoder: Encoder, part: Part, device: torch.device) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""States of an encoder's frozen layers, computed once for all epochs and folds and kept on disk as float16.
+"""States of an encoder's frozen layers, computed once for all epochs and folds and kept on disk.
 
 A frozen layer knows no fold: its weights are the pretrained ones, so an essay's states are the same in every part.
 """
@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from essays.console import Progress
 from essays.encoding import Arrays, EncodedEssay, Encoder, pad_rows
 from training.batches import Part, as_tensors, batches_by_length
+from training.models.probe import ProbeScorer
 
 _BATCH = 16
 # One number for an essay, beside its states.
@@ -57,6 +59,46 @@ def keep_states(lower: nn.Module, encoder: Encoder, parts: Mapping[str, Part], f
     return {name: replace(part, encoded=list(map(with_states, part.essay_ids))) for name, part in parts.items()}
 
 
+def keep_pooled(
+    scorer: ProbeScorer, encoder: Encoder, parts: Mapping[str, Part], folder: Path
+) -> dict[str, torch.Tensor]:
+    """What a scorer whose backbone does not learn pools of each part's essays, (N, D) float32, from a file as above."""
+    essays = {
+        essay_id: essay for part in parts.values() for essay_id, essay in zip(part.essay_ids, part.encoded, strict=True)
+    }
+    place = {essay_id: index for index, essay_id in enumerate(sorted(essays))}
+    ordered = [essays[essay_id] for essay_id in place]
+    path = folder / f"{_digest(scorer.get_submodule('backbone'), ordered, *map(str, scorer.pooled_layers))}.npy"
+    if not path.exists():
+        pooled = _pool(scorer, encoder, ordered)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".partial").open("wb") as file:
+            np.save(file, pooled)
+        path.with_suffix(".partial").rename(path)
+    kept = torch.from_numpy(np.load(path))
+    return {
+        name: kept[torch.tensor([place[essay_id] for essay_id in part.essay_ids], dtype=torch.int64)]
+        for name, part in parts.items()
+    }
+
+
+def _pool(scorer: ProbeScorer, encoder: Encoder, essays: Sequence[EncodedEssay]) -> NDArray[np.float32]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    scorer.to(device).eval()
+    lengths = np.array([essay.tokens_used for essay in essays])
+    rows: dict[int, NDArray[np.float32]] = {}
+    progress, done = Progress("frozen encoder: tokens", int(lengths.sum())), 0
+    for chosen in batches_by_length(lengths, _BATCH):
+        inputs = as_tensors(encoder.collate([essays[index] for index in chosen]))
+        with torch.inference_mode():
+            pooled = scorer.pooled(**{name: value.to(device) for name, value in inputs.items()}).cpu().numpy()
+        rows.update(zip(chosen.tolist(), pooled, strict=True))
+        done += int(lengths[chosen].sum())
+        progress.update(done)
+    scorer.to("cpu")
+    return np.stack([rows[index] for index in range(len(essays))])
+
+
 def _write(lower: nn.Module, encoder: Encoder, essays: Sequence[EncodedEssay], path: Path) -> None:
     """All essays' states in a row, (tokens, H); the file has its name only once it is whole."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -83,8 +125,8 @@ def _write(lower: nn.Module, encoder: Encoder, essays: Sequence[EncodedEssay], p
     partial.rename(path)
 
 
-def _digest(lower: nn.Module, essays: Sequence[EncodedEssay]) -> str:
-    digest = hashlib.sha256()
+def _digest(lower: nn.Module, essays: Sequence[EncodedEssay], *settings: str) -> str:
+    digest = hashlib.sha256("\0".join(settings).encode())
     for name, weight in sorted(lower.state_dict().items()):
         digest.update(name.encode() + weight.cpu().numpy().tobytes())
     for essay in essays:

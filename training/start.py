@@ -10,11 +10,12 @@ from torch import nn
 
 from essays.encoding import Encoder, NgramEncoder, TokenEncoder, TokenEncoding
 from essays.errors import BadParams
-from training.backbones import load_backbone, require_folder
-from training.config import EncoderConfig, LexicalConfig, LstmConfig, TrainConfig
-from training.models import EncoderShape, LexicalShape, LstmShape, ModelSpec, build_module
+from training.backbones import Backbone, load_backbone, require_folder, take_weights
+from training.config import EncoderConfig, LexicalConfig, LstmConfig, ProbeConfig, TrainConfig
+from training.models import EncoderShape, LexicalShape, LstmShape, ModelSpec, ProbeShape, build_module
 from training.models.encoder import EncoderScorer
 from training.models.lstm import LstmScorer
+from training.models.probe import ProbeScorer
 from training.optim import freeze
 from training.vocabulary import known_words, read_vectors, word_table, word_tokenizer
 
@@ -43,6 +44,8 @@ def start_model(config: TrainConfig, prompt_ids: Sequence[str], train_texts: Seq
         return StartedModel(spec, build_module(spec), NgramEncoder(config.ngrams), None)
     if isinstance(config, LstmConfig):
         return _start_lstm(config, tuple(prompt_ids), train_texts)
+    if isinstance(config, ProbeConfig):
+        return _start_probe(config, tuple(prompt_ids))
     return _start_encoder(config, tuple(prompt_ids))
 
 
@@ -68,15 +71,35 @@ def _start_lstm(config: LstmConfig, prompt_ids: tuple[str, ...], train_texts: Se
 
 def _start_encoder(config: EncoderConfig, prompt_ids: tuple[str, ...]) -> StartedModel:
     backbone = load_backbone(config.backbone)
+    encoding = _encoding(config, backbone)
+    spec = ModelSpec(prompt_ids=prompt_ids, encoding=encoding, shape=EncoderShape(backbone=backbone.config))
+    scorer = build_module(spec)
+    assert isinstance(scorer, EncoderScorer)
+    take_weights(scorer.backbone, backbone.state)
+    freeze(scorer, config)
+    return StartedModel(spec, scorer, TokenEncoder(encoding, backbone.tokenizer), backbone.tokenizer)
+
+
+def _start_probe(config: ProbeConfig, prompt_ids: tuple[str, ...]) -> StartedModel:
+    backbone = load_backbone(config.backbone)
+    encoding, layers = _encoding(config, backbone), backbone.config.get("num_hidden_layers", 0)
+    if config.pooled_layers[-1] > layers:
+        raise BadParams(
+            f"pooled_layers goes up to {config.pooled_layers[-1]}, but backbone {config.backbone} has {layers} layers"
+        )
+    shape = ProbeShape(backbone=backbone.config, pooled_layers=config.pooled_layers)
+    spec = ModelSpec(prompt_ids=prompt_ids, encoding=encoding, shape=shape)
+    scorer = build_module(spec)
+    assert isinstance(scorer, ProbeScorer)
+    take_weights(scorer.backbone, backbone.state)
+    return StartedModel(spec, scorer, TokenEncoder(encoding, backbone.tokenizer), backbone.tokenizer)
+
+
+def _encoding(config: EncoderConfig | ProbeConfig, backbone: Backbone) -> TokenEncoding:
     positions = backbone.config.get("max_position_embeddings", np.inf)
     encoding = TokenEncoding(head_tokens=config.head_tokens, tail_tokens=config.tail_tokens, pad_id=backbone.pad_id)
     if encoding.max_tokens > positions:
         raise BadParams(
             f"head_tokens + tail_tokens is {encoding.max_tokens}, but backbone {config.backbone} reads {positions}"
         )
-    spec = ModelSpec(prompt_ids=prompt_ids, encoding=encoding, shape=EncoderShape(backbone=backbone.config))
-    scorer = build_module(spec)
-    assert isinstance(scorer, EncoderScorer)
-    scorer.set_backbone(backbone.state)
-    freeze(scorer, config)
-    return StartedModel(spec, scorer, TokenEncoder(encoding, backbone.tokenizer), backbone.tokenizer)
+    return encoding

@@ -11,7 +11,7 @@ from serving.runtimes.onnxruntime_gpu import OnnxRuntimeGpu, is_there
 from serving.runtimes.openvino_cpu import OpenVinoCpu
 
 RuntimeSetting = Literal["auto", "onnxruntime", "openvino", "cuda", "tensorrt"]
-_TRANSFORMERS = {"encoder", "decoder"}
+_TRANSFORMERS = {"encoder", "probe", "decoder"}
 
 
 class Runtimes:

@@ -24,7 +24,8 @@ _CACHE: dict[CacheTier, str] = {
 _KINDS = {
     "lexical": "letters, words and length",
     "lstm": "a recurrent network",
-    "encoder": "a transformer",
+    "probe": "a transformer as it came",
+    "encoder": "a transformer that learned from essays",
     "decoder": "a language model",
     "ensemble": "all together",
 }

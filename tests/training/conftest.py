@@ -25,7 +25,7 @@ from data.tables import (
     read_table,
     write_table,
 )
-from training.config import EncoderConfig, LexicalConfig, LstmConfig, TrainConfig
+from training.config import EncoderConfig, LexicalConfig, LstmConfig, ProbeConfig, TrainConfig
 
 PLAIN = [
     "the",
@@ -196,5 +196,16 @@ def configs(tiny_backbone: Path, tiny_vectors: Path) -> dict[str, TrainConfig]:
             frozen_layers=0,
             ema_decay=0.5,
             **loop,
+        ),
+        "probe": ProbeConfig(
+            kind="probe",
+            rater_share=0.5,
+            backbone=str(tiny_backbone),
+            head_tokens=24,
+            tail_tokens=8,
+            pooled_layers=(1, 2),
+            length_share=0.1,
+            penalties=(0.1, 1.0, 10.0),
+            num_averaged=2,
         ),
     }

@@ -7,7 +7,7 @@ import yaml
 
 from essays.errors import BadParams
 from essays.params import parse_params, read_params
-from training.config import EncoderConfig, LexicalConfig, LstmConfig, TrainConfig
+from training.config import EncoderConfig, LexicalConfig, LstmConfig, ProbeConfig, TrainConfig
 
 
 def sections() -> dict:
@@ -15,7 +15,8 @@ def sections() -> dict:
 
 
 @pytest.mark.parametrize(
-    ("model", "kind"), [("lexical", LexicalConfig), ("lstm", LstmConfig), ("minilm", EncoderConfig)]
+    ("model", "kind"),
+    [("lexical", LexicalConfig), ("lstm", LstmConfig), ("probe", ProbeConfig), ("minilm", EncoderConfig)],
 )
 def test_every_section_of_params_is_read(model: str, kind: type) -> None:
     assert isinstance(read_params(f"train.{model}", TrainConfig), kind)

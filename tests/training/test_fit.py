@@ -17,12 +17,12 @@ from essays.metrics import quadratic_weighted_kappa
 from essays.prompts import get_prompt
 from training.batches import as_tensors
 from training.config import EncoderConfig, TrainConfig
-from training.fit import fit_fold
+from training.fit import STATES_FOLDER, fit_fold
 from training.fold_scores import read_fold_scores
 from training.history import EpochRow
 from training.models import load_model
 
-KINDS = ("lexical", "lstm", "encoder")
+KINDS = ("lexical", "lstm", "encoder", "probe")
 FILES = ("model.safetensors", "model.json", "history.json", "scores.parquet")
 
 # The child of `test_killed_run…`: trains, and kills itself without warning when the second epoch has been measured, but
@@ -33,7 +33,7 @@ from pathlib import Path
 from data.tables import ESSAYS_SCHEMA, FOLDS_SCHEMA, read_dataset, read_table
 from training.batches import as_tensors
 from training.config import EncoderConfig
-from training.fit import fit_fold
+from training.fit import STATES_FOLDER, fit_fold
 
 folder, config, out, checkpoints = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
 fit_fold(
@@ -72,7 +72,7 @@ def test_folder_holds_what_the_contract_says(fitted: Path, corpus) -> None:
     assert {(id_, part) for id_, part in zip(scores.essay_ids.tolist(), scores.parts.tolist(), strict=True)} == {
         (essay_id, part) for essay_id, part in parts.items() if part != "train"
     }
-    assert not (fitted.parent / "checkpoints").exists() or not any((fitted.parent / "checkpoints").iterdir())
+    assert {path.name for path in (fitted.parent / "checkpoints").glob("*")} <= {STATES_FOLDER}
 
 
 def test_written_scores_are_those_of_the_written_model(fitted: Path, corpus) -> None:

@@ -65,7 +65,7 @@ def written(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("kind", ["lexical", "lstm", "encoder", "frozen"])
+@pytest.mark.parametrize("kind", ["lexical", "lstm", "encoder", "frozen", "probe"])
 def test_models_calibrations_and_weights_do_not_depend_on_test_essays(
     kind: str, configs, corpus: Corpus, other_test_essays: Dataset, tmp_path: Path
 ) -> None:
@@ -94,7 +94,7 @@ def another_member(scores: FoldScores) -> FoldScores:
     return FoldScores(scores.essay_ids, scores.prompt_ids, scores.parts, scores.human_scores, raw)
 
 
-@pytest.mark.parametrize("kind", ["lexical", "lstm", "encoder"])
+@pytest.mark.parametrize("kind", ["lexical", "lstm", "encoder", "probe"])
 def test_a_leak_would_be_noticed(
     kind: str, configs, corpus: Corpus, other_test_essays: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

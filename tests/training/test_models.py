@@ -13,7 +13,7 @@ from training.models import LoadedModel, load_model, save_model
 from training.models.parts import TargetScale, masked_mean
 from training.start import start_model
 
-KINDS = ("lexical", "lstm", "encoder")
+KINDS = ("lexical", "lstm", "encoder", "probe")
 PROMPTS = ("ellipse-overall", "asap-3")
 TEXTS = (
     "Good dog.",

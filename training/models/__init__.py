@@ -1,7 +1,7 @@
 """The models: pure modules from ids to a unit score. They know neither Lightning nor the corpus."""
 
 from training.models.folder import LoadedModel, build_module, load_model, save_model
-from training.models.spec import EncoderShape, LexicalShape, LstmShape, ModelSpec
+from training.models.spec import EncoderShape, LexicalShape, LstmShape, ModelSpec, ProbeShape
 
 __all__ = [
     "EncoderShape",
@@ -9,6 +9,7 @@ __all__ = [
     "LoadedModel",
     "LstmShape",
     "ModelSpec",
+    "ProbeShape",
     "build_module",
     "load_model",
     "save_model",

@@ -29,11 +29,6 @@ class EncoderScorer(TokenScorer):
         self.heads = PromptHeads(num_prompts, 2 * config.hidden_size + 1)
         self.target = TargetScale(num_prompts)
 
-    def set_backbone(self, state: dict[str, Tensor]) -> None:
-        """Take pretrained weights; those that this module has no place for (a pooler's) are left."""
-        wanted = self.backbone.state_dict()
-        self.backbone.load_state_dict({name: state[name] for name in wanted})
-
     def pooled(self, input_ids: Tensor, attention_mask: Tensor, num_tokens: Tensor, prompt_index: Tensor) -> Tensor:
         """What the heads see: the first token's state, the mean of all, and the length, (B, 2H + 1)."""
         words = self.backbone.get_input_embeddings()(input_ids)  # (B, T, H)

@@ -13,7 +13,8 @@ from essays.errors import StageFailed
 from training.models.encoder import EncoderScorer
 from training.models.lexical import LexicalScorer
 from training.models.lstm import LstmScorer
-from training.models.spec import EncoderShape, LstmShape, ModelSpec, read_spec, write_spec
+from training.models.probe import ProbeScorer
+from training.models.spec import EncoderShape, LstmShape, ModelSpec, ProbeShape, read_spec, write_spec
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -35,6 +36,8 @@ def build_module(spec: ModelSpec) -> nn.Module:
     num_prompts = len(spec.prompt_ids)
     if isinstance(spec.shape, EncoderShape):
         return EncoderScorer(num_prompts, spec.shape)
+    if isinstance(spec.shape, ProbeShape):
+        return ProbeScorer(num_prompts, spec.shape)
     if isinstance(spec.shape, LstmShape):
         return LstmScorer(num_prompts, spec.shape)
     assert isinstance(spec.encoding, NgramEncoding)

@@ -11,7 +11,7 @@ from essays.params import Section, write_section
 
 SPEC_FILE = "model.json"
 
-Kind = Literal["lexical", "lstm", "encoder"]
+Kind = Literal["lexical", "lstm", "encoder", "probe"]
 
 
 class LexicalShape(Section):
@@ -44,7 +44,17 @@ class EncoderShape(Section):
     """The backbone's own configuration, as `transformers` writes it, `model_type` included."""
 
 
-Shape = Annotated[LexicalShape | LstmShape | EncoderShape, Field(discriminator="kind")]
+class ProbeShape(Section):
+    """A linear probe of a transformer encoder's mean states."""
+
+    kind: Literal["probe"] = "probe"
+    backbone: dict[str, Any]
+    """The backbone's own configuration, with as many layers as are read."""
+    pooled_layers: tuple[int, ...] = Field(min_length=1)
+    """Layers whose mean states are read, rising from 1."""
+
+
+Shape = Annotated[LexicalShape | LstmShape | EncoderShape | ProbeShape, Field(discriminator="kind")]
 
 
 class ModelSpec(Section):
