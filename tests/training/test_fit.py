@@ -33,7 +33,7 @@ from pathlib import Path
 from data.tables import ESSAYS_SCHEMA, FOLDS_SCHEMA, read_dataset, read_table
 from training.batches import as_tensors
 from training.config import EncoderConfig
-from training.fit import STATES_FOLDER, fit_fold
+from training.fit import fit_fold
 
 folder, config, out, checkpoints = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
 fit_fold(
