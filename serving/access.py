@@ -1,8 +1,8 @@
 """Who may ask for what: API keys with scopes, of which only digests are kept, and the origins whose pages may call.
 
-`python -m serving.access --name school-a --scope score` makes a key, prints it once, and what settings keep of it. A key
-holds 256 random bits, so a plain SHA-256 of it can be neither guessed nor looked up; a slow hash, as passwords need it,
-would only let strangers keep this machine busy. To revoke a key, remove its entry and start again.
+`python -m serving.access --name school-a --scope score` makes a key, prints it once, and what settings keep of it. A
+key holds 256 random bits, so a plain SHA-256 of it can be neither guessed nor looked up; a slow hash, as passwords need
+it, would only let strangers keep this machine busy. To revoke a key, remove its entry and start again.
 """
 
 import argparse
