@@ -8,6 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 3000
 KILLS ?= 120
 REQUESTS ?= 2400
+HTTPS_PORT ?= 8443
 SEED_OF_CHAOS = $(or $(SEED),5)
 BIN := .venv/bin
 # Commands that stages start by name (`python`, `dvc`) are the environment's.
@@ -37,6 +38,10 @@ up: $(ENVIRONMENT) ## Everything: essays, training, models in S3, then the page 
 .PHONY: serve
 serve: $(ENVIRONMENT) ## Serve what is published already, without the pipeline
 	@exec $(BIN)/python -m deploy.up --port $(PORT) --no-pipeline
+
+.PHONY: front
+front: $(ENVIRONMENT) ## The same by two instances behind nginx, with TLS and API keys: https://localhost:8443
+	@exec $(BIN)/python -m deploy.up --port $(PORT) --no-pipeline --https-port $(HTTPS_PORT)
 
 .PHONY: down
 down: $(ENVIRONMENT) ## Stop what a killed `make up` may have left running

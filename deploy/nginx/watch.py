@@ -5,17 +5,17 @@ it is tried again, and one that is asked to end would be tried until it says no.
 """
 
 import argparse
-import http.client
 import signal
 import sys
 import threading
-import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from deploy.nginx.options import add_site_options, site_of
 from deploy.nginx.program import reload
 from deploy.nginx.site import Site, write_instances
+from deploy.service import answers_ready
 from essays.console import EXIT_DONE, say
 
 EVERY_S = 0.5
@@ -35,7 +35,8 @@ class Watch:
     def look(self) -> None:
         """Ask every instance once, and tell nginx where somebody came or went."""
         with ThreadPoolExecutor(max_workers=len(self.site.instances)) as threads:
-            ready = dict(zip(self.site.instances, threads.map(_is_ready, self.site.instances), strict=True))
+            answers = threads.map(lambda instance: answers_ready(f"http://{instance}", PATIENCE_S), self.site.instances)
+            ready = dict(zip(self.site.instances, answers, strict=True))
         for instance, answer in ready.items():
             self._misses[instance] = 0 if answer else self._misses[instance] + 1
         unready = frozenset(instance for instance, misses in self._misses.items() if misses >= MISSES)
@@ -50,17 +51,22 @@ class Watch:
     def _tell(self, unready: frozenset[str]) -> None:
         for word, instances in (("not ready", unready - self.unready), ("ready again", self.unready - unready)):
             _say_each(word, instances)
-        self.unready = unready
         write_instances(self.site, unready)
         reload(self.site)
+        self.unready = unready
 
 
-def _is_ready(instance: str) -> bool:
+@contextmanager
+def watching(site: Site) -> Iterator[Watch]:
+    """A watch in a thread, while the block lasts."""
+    watch, stop = Watch(site), threading.Event()
+    thread = threading.Thread(target=watch.run, args=(stop,), name="watch")
+    thread.start()
     try:
-        with urllib.request.urlopen(f"http://{instance}/readyz", timeout=PATIENCE_S) as answer:
-            return bool(answer.status == http.HTTPStatus.OK)
-    except (OSError, http.client.HTTPException):
-        return False
+        yield watch
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _say_each(word: str, instances: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import ssl
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ import psutil
 from deploy.nginx.certificate import make_certificate
 from deploy.nginx.program import nginx_running
 from deploy.nginx.site import Site, write_site
-from deploy.nginx.watch import Watch
+from deploy.nginx.watch import Watch, watching
 from tests.serving.processes import Service, free_port, serving
 
 HOST = "localhost"
@@ -30,7 +31,7 @@ CALLERS = 8
 class Front:
     """nginx with its watch, and how to ask it."""
 
-    def __init__(self, site: Site, nginx: Any, watch: Watch) -> None:
+    def __init__(self, site: Site, nginx: subprocess.Popen[bytes], watch: Watch) -> None:
         self.site = site
         self.nginx = nginx
         self.watch = watch
@@ -50,6 +51,15 @@ class Front:
         deadline = time.monotonic() + 15
         while self.watch.unready != unready:
             assert time.monotonic() < deadline, self.watch.unready
+            time.sleep(0.05)
+        self.wait_for_reload()
+
+    def wait_for_reload(self) -> None:
+        """Until no process is left that answers by an older configuration."""
+        deadline = time.monotonic() + 30
+        time.sleep(0.1)
+        while any("shutting down" in " ".join(each.cmdline()) for each in psutil.Process(self.nginx.pid).children()):
+            assert time.monotonic() < deadline
             time.sleep(0.05)
 
 
@@ -77,15 +87,8 @@ def fronted(folder: Path, instances: tuple[str, ...], **changes: Any) -> Iterato
     )
     site = replace(site, **changes)
     write_site(site)
-    watch, stop = Watch(site), threading.Event()
-    with nginx_running(site, os.environ) as nginx:
-        watching = threading.Thread(target=watch.run, args=(stop,))
-        watching.start()
-        try:
-            yield Front(site, nginx, watch)
-        finally:
-            stop.set()
-            watching.join()
+    with nginx_running(site, os.environ) as nginx, watching(site) as watch:
+        yield Front(site, nginx, watch)
 
 
 class Instances:
@@ -99,10 +102,13 @@ class Instances:
         self._stack = ExitStack()
 
     def __enter__(self) -> "Instances":
-        for port in self.ports:
-            self.services.append(self._start(port))
-        for service in self.services:
-            service.wait_until_ready()
+        try:
+            self.services = [self._start(port) for port in self.ports]
+            for service in self.services:
+                service.wait_until_ready()
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
