@@ -86,8 +86,9 @@ class ListedOrigins:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer a browser's question whether it may be sent."""
-        origins = self._get_desk().settings.access.allowed_origins
-        app = self._for_origins(origins) if origins else self.app
+        app = self.app
+        if scope["type"] == "http" and (origins := self._get_desk().settings.access.allowed_origins):
+            app = self._for_origins(origins)
         await app(scope, receive, send)
 
     def _make(self, origins: tuple[str, ...]) -> ASGIApp:

@@ -1,6 +1,7 @@
 """Two real instances behind a real nginx, and callers that come at once."""
 
 import asyncio
+import json
 import os
 import signal
 import ssl
@@ -43,9 +44,17 @@ class Front:
         transport = httpx.HTTPTransport(verify=self.tls, local_address=options.pop("local_address", None))
         return httpx.Client(base_url=self.address, transport=transport, timeout=30, **options)
 
-    @property
-    def logged(self) -> str:
-        return (self.site.folder / "access.log").read_text("utf-8")
+    def log_lines(self) -> list[dict[str, Any]]:
+        written = (self.site.folder / "access.log").read_text("utf-8")
+        return [json.loads(line) for line in written.splitlines()]
+
+    def next_log_lines(self, before: int) -> list[dict[str, Any]]:
+        """Those after so many; there may be none until nginx has waited for what a caller may still send."""
+        deadline = time.monotonic() + 15
+        while len(lines := self.log_lines()) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return lines[before:]
 
     def wait_for_watch(self, unready: set[str]) -> None:
         deadline = time.monotonic() + 15
