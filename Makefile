@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 3000
 KILLS ?= 120
+REQUESTS ?= 2400
+HTTPS_PORT ?= 8443
 SEED_OF_CHAOS = $(or $(SEED),5)
 BIN := .venv/bin
 # Commands that stages start by name (`python`, `dvc`) are the environment's.
@@ -36,6 +38,10 @@ up: $(ENVIRONMENT) ## Everything: essays, training, models in S3, then the page 
 .PHONY: serve
 serve: $(ENVIRONMENT) ## Serve what is published already, without the pipeline
 	@exec $(BIN)/python -m deploy.up --port $(PORT) --no-pipeline
+
+.PHONY: front
+front: $(ENVIRONMENT) ## The same by two instances behind nginx, with TLS and API keys: https://localhost:8443
+	@exec $(BIN)/python -m deploy.up --port $(PORT) --no-pipeline --https-port $(HTTPS_PORT)
 
 .PHONY: down
 down: $(ENVIRONMENT) ## Stop what a killed `make up` may have left running
@@ -89,11 +95,12 @@ test: $(ENVIRONMENT) ## The whole suite; starts what it needs
 
 .PHONY: reliability
 reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that has a test; writes reports/reliability.md
-	@$(BIN)/python -m pytest -q -m row --reliability
+	@$(BIN)/python -m pytest -q -m row --reliability --chaos-requests $(REQUESTS)
 
 .PHONY: chaos
-chaos: $(ENVIRONMENT) ## Kills at 120 random instants, and the matrix of faults; KILLS=, SEED= (same seed, same kills)
-	@$(BIN)/python -m pytest -q tests/serving -m chaos --reliability --chaos-kills $(KILLS) --chaos-seed $(SEED_OF_CHAOS)
+chaos: $(ENVIRONMENT) ## Kills at 120 random instants, and the matrix of faults; KILLS=, REQUESTS=, SEED= (same, same kills)
+	@$(BIN)/python -m pytest -q tests/serving -m chaos --reliability --chaos-kills $(KILLS) \
+		--chaos-seed $(SEED_OF_CHAOS) --chaos-requests $(REQUESTS)
 
 .PHONY: check
 check: $(ENVIRONMENT) check-static ## Before a commit: style, types, import rules, fast tests

@@ -6,33 +6,29 @@ it. Run again it finds everything done and serves at once. The Makefile has made
 
 import argparse
 import hashlib
-import http.client
 import os
 import signal
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from deploy import local_s3
+from deploy import front, local_s3
 from deploy.processes import UpFailed, end, left_behind, only_one, relay, running
+from deploy.service import serve_command, wait_until_ready
 from deploy.times import StageClock, Times
-from essays.console import EXIT_DONE, EXIT_FAILED, EXIT_MISUSED, human_time, say
+from essays.console import EXIT_DONE, EXIT_FAILED, EXIT_MISUSED, say
 from essays.errors import BadParams, FairmarkError
 from essays.ports import describe, owner_of_port
 from essays.settings import Settings, load_settings
 from essays.signatures import make_key_pair
 
-SERVICE = "serving.service:EssayScoring"
 STATE = Path(".make")
 LOCK_FILE = STATE / "up.lock"
 ENVIRONMENT_TIME_FILE = STATE / "environment-s"
 PUSHED_FILE = STATE / "pushed"
 SIGNING_FOLDER = STATE / "signing"
-READY_TIMEOUT_S = 300.0
 INTERRUPTED = 130
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,7 +44,8 @@ def main() -> int:
     times = Times()
     try:
         if options.serve:
-            require_free(options.port)
+            for port in ports_of(options):
+                require_free(port)
             with only_one(LOCK_FILE), object_store(times, keep=False) as environment:
                 run(options, environment, times)
         else:
@@ -76,7 +73,7 @@ def run(options: argparse.Namespace, environment: Mapping[str, str], times: Time
     elif options.pipeline:
         run_pipeline(environment, times)
     if options.serve:
-        serve(options, environment, times)
+        (serve_behind_nginx if options.https_port else serve)(options, environment, times)
     else:
         report(times)
 
@@ -122,9 +119,8 @@ def push(environment: Mapping[str, str]) -> None:
 def serve(options: argparse.Namespace, environment: Mapping[str, str], times: Times) -> None:
     """The service, until it ends or we are told to stop. Raises UpFailed when it ends by itself."""
     address = f"http://{options.host}:{options.port}"
-    command = ["bentoml", "serve", SERVICE, "--host", options.host, "--port", str(options.port)]
     say(f"service: starting at {address}")
-    with running(command, environment) as process:
+    with running(serve_command(options.host, options.port), environment) as process:
         with times.step("service"):
             wait_until_ready(address, process.poll)
         report(times)
@@ -139,22 +135,26 @@ def serve(options: argparse.Namespace, environment: Mapping[str, str], times: Ti
     raise UpFailed(f"the service ended by itself with code {code}; its last words stand above")
 
 
-def wait_until_ready(address: str, ended: Callable[[], int | None], timeout_s: float = READY_TIMEOUT_S) -> None:
-    """Return when `/readyz` answers 200, saying every five seconds that it does not yet.
+def serve_behind_nginx(options: argparse.Namespace, environment: Mapping[str, str], times: Times) -> None:
+    """Two instances behind nginx, until we are told to stop. Raises UpFailed when they end by themselves."""
+    https_port, *ports = ports_of(options)
+    say(f"service: starting {len(ports)} instances, on ports {' and '.join(map(str, ports))}")
+    with front.front_running(https_port, ports, environment, times) as programs:
+        report(times)
+        say(f"ready: open https://{front.HOST}:{https_port}  (a certificate of this machine's own; Ctrl-C stops it)")
+        if options.exit_when_ready:
+            return
+        try:
+            front.wait_for_end(programs)
+        except KeyboardInterrupt:
+            say("stopping")
 
-    `ended` gives the service's exit code once it has one. Raises UpFailed.
-    """
-    started = said = time.monotonic()
-    while not _answers_ready(address):
-        if (code := ended()) is not None:
-            raise UpFailed(f"the service ended with code {code} before it was ready; its last words stand above")
-        now = time.monotonic()
-        if now - started > timeout_s:
-            raise UpFailed(f"{address}/readyz is not ready after {human_time(timeout_s)}")
-        if now - said >= 5:
-            said = now
-            say(f"service: not ready yet, {human_time(now - started)}")
-        time.sleep(0.1)
+
+def ports_of(options: argparse.Namespace) -> list[int]:
+    """What will be listened at: the service's port, or nginx's and two instances'."""
+    if options.https_port:
+        return [options.https_port, options.port, options.port + 1]
+    return [options.port]
 
 
 @contextmanager
@@ -221,9 +221,10 @@ def require_free(port: int) -> None:
 
 def down() -> int:
     """End what an `up` that was killed left behind: services of this checkout, and its object store."""
-    for pid in left_behind("bentoml", Path.cwd()):
-        say(f"service: stopping {describe(pid)}")
-        end(pid)
+    for word in (str(front.FOLDER.absolute()), "bentoml"):
+        for pid in left_behind(word, Path.cwd()):
+            say(f"service: stopping {describe(pid)}")
+            end(pid)
     say("s3: stopped" if local_s3.stop(patience_s=0) else "s3: was not running")
     return EXIT_DONE
 
@@ -232,6 +233,9 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.up", description="From essays to a served page.")
     parser.add_argument("--host", default="127.0.0.1", help="address to serve at (default: %(default)s)")
     parser.add_argument("--port", type=int, default=3000, help="port to serve at (default: %(default)s)")
+    parser.add_argument(
+        "--https-port", type=int, help="two instances, at --port and the next, behind nginx at this one, with API keys"
+    )
     parser.add_argument("--no-pipeline", dest="pipeline", action="store_false", help="serve what is published already")
     parser.add_argument("--served", action="store_true", help="the models of all prompts instead of params.yaml's")
     parser.add_argument("--override", metavar="REASON", help="with --served: promote against the gate")
@@ -251,14 +255,6 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 def _require(what: str, code: int) -> None:
     if code:
         raise UpFailed(f"{what} ended with code {code}; its message stands above")
-
-
-def _answers_ready(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/readyz", timeout=2) as answer:  # noqa: S310 - our own http address
-            return bool(answer.status == http.HTTPStatus.OK)
-    except (OSError, http.client.HTTPException):
-        return False
 
 
 def _digest(content: bytes) -> str:

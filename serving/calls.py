@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from essays.prompts import Prompt
 from essays.source_texts import answers_source
+from serving.access import Scope
 from serving.cache.runs import CacheMode
 from serving.catalogue import ServedModel
 from serving.desk import Desk
@@ -44,8 +45,8 @@ class Call:
     answer: Callable[[Desk, Any, CacheMode], Awaitable[Schema]]
     errors: tuple[int, ...]
     """Statuses other than 200 that it may answer."""
-    operator_only: bool = False
-    """Whether it needs the operator's token."""
+    scope: Scope | None = None
+    """What an API key must allow, where one is required; none is open to everybody."""
 
 
 async def _score(desk: Desk, request: ScoreRequest, mode: CacheMode) -> ScoreResponse:
@@ -84,10 +85,13 @@ async def _status(desk: Desk, _: None, __: CacheMode) -> StatusResponse:
     return desk.status()
 
 
-_READING_ERRORS = (400, 413, 415, 422, 503)
+_ERRORS = (406, 431)
+_ABOUT_ERRORS = (*_ERRORS, 503)
+_READING_ERRORS = (*_ERRORS, 400, 401, 403, 408, 413, 415, 422, 503)
+_SCORING_ERRORS = (*_READING_ERRORS, 404, 429, 504)
 
 CALLS: tuple[Call, ...] = (
-    Call("POST", "/score", "Score an essay", ScoreRequest, ScoreResponse, _score, (*_READING_ERRORS, 404, 429, 504)),
+    Call("POST", "/score", "Score an essay", ScoreRequest, ScoreResponse, _score, _SCORING_ERRORS, "score"),
     Call(
         "POST",
         "/score_batch",
@@ -96,6 +100,7 @@ CALLS: tuple[Call, ...] = (
         BatchResponse,
         _score_batch,
         _READING_ERRORS,
+        "score",
     ),
     Call(
         "POST",
@@ -104,11 +109,20 @@ CALLS: tuple[Call, ...] = (
         ComparisonRequest,
         ComparisonResponse,
         _compare,
-        (*_READING_ERRORS, 404, 429, 504),
+        _SCORING_ERRORS,
+        "score",
     ),
-    Call("GET", "/models", "What is served, and how well it agrees with people", None, ModelsResponse, _models, (503,)),
-    Call("GET", "/prompts", "Writing tasks and their score ranges", None, PromptsResponse, _prompts, (503,)),
-    Call("GET", "/status", "State, queue, cache, limits and versions", None, StatusResponse, _status, ()),
+    Call(
+        "GET",
+        "/models",
+        "What is served, and how well it agrees with people",
+        None,
+        ModelsResponse,
+        _models,
+        _ABOUT_ERRORS,
+    ),
+    Call("GET", "/prompts", "Writing tasks and their score ranges", None, PromptsResponse, _prompts, _ABOUT_ERRORS),
+    Call("GET", "/status", "State, queue, cache, limits and versions", None, StatusResponse, _status, _ERRORS),
     Call(
         "POST",
         "/cache/purge",
@@ -116,8 +130,8 @@ CALLS: tuple[Call, ...] = (
         PurgeRequest,
         PurgeResponse,
         _purge,
-        (*_READING_ERRORS, 403),
-        operator_only=True,
+        _READING_ERRORS,
+        "admin",
     ),
 )
 

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from essays.settings import Settings, SettingsSection
+from serving.access import AccessSettings
 from serving.cache.settings import CacheSettings
 from serving.runtimes.choice import Runtimes, RuntimeSetting
 
@@ -39,8 +40,14 @@ class ServiceSettings(SettingsSection):
     """Runs of a model that may wait or go on at once; beyond it requests get 429. An ensemble takes one per member."""
     max_body_bytes: int = Field(default=1_000_000, ge=1_000)
     """Largest request body that is read."""
+    max_header_bytes: int = Field(default=16_384, ge=1_024)
+    """Largest headers of a request, all together."""
+    body_timeout_s: float = Field(default=10.0, gt=0, le=60)
+    """The longest that a request's body may take to arrive, in seconds."""
     max_batch_essays: int = Field(default=64, ge=1)
     """Most essays in one batch."""
+    access: AccessSettings = Field(default_factory=AccessSettings)
+    """Who may call."""
     cache: CacheSettings = Field(default_factory=CacheSettings)
     """Scores that were computed before (`serving.cache`)."""
 

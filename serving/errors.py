@@ -5,8 +5,11 @@ ServingError (essays.errors.FairmarkError)
 │   ├── MalformedRequest                         not JSON, not UTF-8
 │   ├── InvalidRequest                           JSON, but not what the call takes
 │   ├── BodyTooLarge                             more bytes than are read
-│   └── UnsupportedMediaType                     neither JSON nor, on the page, a form
-├── NotAllowed                                   an operator's call, by somebody who has not shown to be one
+│   ├── BodyTooSlow                              a body that did not come to its end in time
+│   ├── UnsupportedMediaType                     neither JSON nor, on the page, a form
+│   ├── NotAcceptable                            an answer is asked for in a form that there is none in
+│   └── NotAuthenticated                         no API key, or none that is known
+├── NotAllowed                                   a known key, but one that may not do this
 ├── CacheFault                                   the cache failed: a miss, and an error for a purge alone
 ├── NotReady                                     models are still being loaded, or could not be
 ├── PortTaken                                    another process listens where the service should
@@ -59,8 +62,20 @@ class UnsupportedMediaType(RequestError):
     """A body of a kind that the call does not read."""
 
 
+class BodyTooSlow(RequestError):
+    """A body that did not come to its end within the time for it."""
+
+
+class NotAcceptable(RequestError):
+    """A caller who takes only answers of a kind that the call does not give."""
+
+
+class NotAuthenticated(RequestError):
+    """A call that needs an API key, without one that is known."""
+
+
 class NotAllowed(ServingError):
-    """A call that needs the operator's token."""
+    """A key that is known, but may not do this."""
 
 
 class CacheFault(ServingError):
@@ -121,15 +136,20 @@ class Reply:
     @property
     def headers(self) -> dict[str, str]:
         """Headers that go with the status."""
+        if self.status == 401:
+            return {"WWW-Authenticate": "Bearer"}
         return {"Retry-After": str(RETRY_AFTER_S)} if self.status in (429, 503) else {}
 
 
 STATUS_AND_CODE: Sequence[tuple[type[FairmarkError], int, str]] = (
     (MalformedRequest, 400, "malformed_request"),
     (MalformedText, 400, "malformed_text"),
+    (NotAuthenticated, 401, "not_authenticated"),
     (NotAllowed, 403, "not_allowed"),
     (UnknownPrompt, 404, "unknown_prompt"),
     (UnknownModel, 404, "unknown_model"),
+    (NotAcceptable, 406, "not_acceptable"),
+    (BodyTooSlow, 408, "body_too_slow"),
     (BodyTooLarge, 413, "body_too_large"),
     (UnsupportedMediaType, 415, "unsupported_media_type"),
     (InvalidRequest, 422, "invalid_request"),
@@ -143,7 +163,7 @@ STATUS_AND_CODE: Sequence[tuple[type[FairmarkError], int, str]] = (
 )
 """The first row whose kind fits decides. An unscorable essay's code is its reason (`essays.gate.REASONS`)."""
 
-_CODES_OF_HTTP = {404: "unknown_path", 405: "wrong_method"}
+_CODES_OF_HTTP = {404: "unknown_path", 405: "wrong_method", 431: "headers_too_large"}
 
 
 def reply_to(error: FairmarkError) -> Reply:

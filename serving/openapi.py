@@ -11,14 +11,19 @@ from serving.errors import ErrorResponse
 from serving.schemas import ReadinessResponse
 
 _REFERENCE = "#/components/schemas/{model}"
+_KEY = "api_key"
 _MEANINGS = {
     400: "The body is no JSON, or the essay no Unicode text",
-    403: "Not the operator's token",
+    401: "No API key, or none that is known",
+    403: "An API key that may not do this",
     404: "No such model or prompt; the message lists those there are",
+    406: "The caller takes no application/json",
+    408: "The body did not arrive in time",
     413: "The body is larger than GET /status allows",
     415: "The body is not application/json",
     422: "A field is missing, extra or wrong, or the essay cannot be scored: the code says why",
     429: "Too many essays wait; Retry-After says when to come back",
+    431: "The headers are too large",
     503: "Models are still being loaded",
     504: "No score within the time for one request",
 }
@@ -35,7 +40,7 @@ def document(calls: Sequence[Call]) -> dict[str, Any]:
             " and names a reason where there can be none. No essay is stored or logged.",
         },
         "paths": {**{call.path: {call.method.lower(): _operation(call)} for call in calls}, **_health_paths()},
-        "components": {"schemas": _schemas(calls)},
+        "components": {"schemas": _schemas(calls), "securitySchemes": {_KEY: {"type": "http", "scheme": "bearer"}}},
     }
 
 
@@ -58,6 +63,9 @@ def _operation(call: Call) -> dict[str, Any]:
             **{str(status): _body(_MEANINGS[status], ErrorResponse) for status in sorted(call.errors)},
         },
     }
+    if call.scope:
+        # Both ways, since a service may be set to score for everybody.
+        operation["security"] = [{_KEY: [call.scope]}, *([{}] if call.scope == "score" else [])]
     if call.takes:
         operation["requestBody"] = {"required": True, **_content(call.takes)}
     return operation

@@ -20,8 +20,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from essays.errors import FairmarkError
-from serving.bodies import JSON, read_body
-from serving.cache.http import cache_headers, cache_mode, require_operator
+from serving.access import require_scope
+from serving.bodies import JSON, read_body, require_accepted
+from serving.cache.http import cache_headers, cache_mode
 from serving.calls import CALLS, Call
 from serving.desk import Desk
 from serving.errors import (
@@ -34,7 +35,7 @@ from serving.errors import (
     reply_to,
     reply_to_http,
 )
-from serving.headers import DOCS_POLICY, SafeHeaders
+from serving.headers import DOCS_POLICY, HeaderLimit, ListedOrigins, SafeHeaders
 from serving.metrics import CONTENT_TYPE
 from serving.openapi import document
 from serving.web.page import STATIC_FOLDER, Page
@@ -72,18 +73,22 @@ def create_app(get_desk: GetDesk, swagger_folder: Path) -> Starlette:
             Mount("/assets", StaticFiles(directory=STATIC_FOLDER)),
         ],
         exception_handlers={HTTPException: _routing_error},
-        middleware=[Middleware(SafeHeaders)],
+        middleware=[
+            Middleware(SafeHeaders),
+            Middleware(HeaderLimit, get_desk, json_error),
+            Middleware(ListedOrigins, get_desk),
+        ],
     )
 
 
 def _call_route(call: Call, get_desk: GetDesk) -> Route:
     async def handle(request: Request) -> Response:
         desk = get_desk()
-        if call.operator_only:
-            require_operator(request.headers, desk.settings.cache.operator_token)
+        require_accepted(request, JSON)
+        require_scope(desk.settings.access, call.scope, request.headers)
         taken = None
         if call.takes:
-            body = await read_body(request, JSON, desk.settings.max_body_bytes)
+            body = await read_body(request, JSON, desk.settings.max_body_bytes, desk.settings.body_timeout_s)
             try:
                 taken = call.takes.model_validate_json(body)
             except ValidationError as error:

@@ -1,12 +1,8 @@
 """The cache in HTTP's words: what a request allows, and what its answer says."""
 
-import hmac
 from collections.abc import Mapping, Sequence
 
-from pydantic import SecretStr
-
 from serving.cache.runs import CacheMode
-from serving.errors import NotAllowed
 from serving.schemas import BatchResponse, CacheMarker, ComparisonResponse, Schema, ScoreResponse
 
 # The first of these that some part of an answer has is the whole answer's.
@@ -33,15 +29,6 @@ def cache_headers(given: Schema) -> dict[str, str]:
     if worst.tier in ("exact", "near"):
         headers["Age"] = str(int(max(ages)))
     return headers
-
-
-def require_operator(headers: Mapping[str, str], token: SecretStr | None) -> None:
-    """Pass whoever sends the operator's token, or raise NotAllowed. Takes the same time for every wrong one."""
-    if token is None:
-        raise NotAllowed("nobody may do this here: no service.cache.operator_token is set")
-    sent = headers.get("authorization", "").removeprefix("Bearer ").strip()
-    if not hmac.compare_digest(sent.encode(), token.get_secret_value().encode()):
-        raise NotAllowed("this needs the operator's token as Authorization: Bearer TOKEN")
 
 
 def _markers(given: Schema) -> Sequence[CacheMarker]:

@@ -36,8 +36,6 @@ class CacheSettings(SettingsSection):
     """Share of near-duplicates that are scored anyway, once the tier has been proved."""
     patience_ms: float = Field(default=200.0, gt=0, le=5_000)
     """The longest that a request waits for the cache before it counts as a miss."""
-    operator_token: SecretStr | None = Field(default=None, min_length=16)
-    """Who sends it as `Authorization: Bearer …` may purge; none allows nobody."""
 
     @field_validator("store")
     @classmethod

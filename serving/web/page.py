@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, Response
 
 from essays.errors import FairmarkError
 from essays.gate import MAX_CHARACTERS, MIN_WORDS
+from serving.access import require_key
 from serving.bodies import FORM, read_body
 from serving.desk import Desk
 from serving.errors import ErrorDetail, MalformedRequest, Reply, reply_to
@@ -18,7 +19,7 @@ from serving.web.view import FormValues, PageView, errors_of, model_options, pro
 
 WEB_FOLDER = Path(__file__).parent
 STATIC_FOLDER = WEB_FOLDER / "static"
-_FIELDS = ("essay", "prompt_id", "model")
+_FIELDS = ("essay", "prompt_id", "model", "api_key")
 
 
 class Page:
@@ -41,7 +42,7 @@ class Page:
             return self._render(PageView(FormValues(), waiting=desk.readiness().models), 503)
         if request.method != "POST":
             return self._render(self._form(desk, FormValues()), 200)
-        body = await read_body(request, FORM, desk.settings.max_body_bytes)
+        body = await read_body(request, FORM, desk.settings.max_body_bytes, desk.settings.body_timeout_s)
         return await self._answer(desk, parse_form(body))
 
     def show_error(self, reply: Reply) -> Response:
@@ -53,6 +54,8 @@ class Page:
     async def _answer(self, desk: Desk, values: FormValues) -> Response:
         form = self._form(desk, values)
         try:
+            if desk.settings.access.required:
+                require_key(desk.settings.access.keys, "score", values.api_key, field="api_key")
             catalogue = desk.catalogue()
             catalogue.prompt(values.prompt_id, catalogue.model(values.model))
             comparison = await desk.scorer().compare(values.essay, values.prompt_id)
@@ -69,6 +72,7 @@ class Page:
             models=model_options(catalogue, values.model),
             min_words=MIN_WORDS,
             max_characters=MAX_CHARACTERS,
+            asks_key=desk.settings.access.required,
         )
 
     def _render(self, view: PageView, status: int, headers: dict[str, str] | None = None) -> Response:

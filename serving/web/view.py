@@ -40,6 +40,8 @@ class FormValues:
     essay: str = ""
     prompt_id: str = ""
     model: str = ""
+    api_key: str = field(default="", repr=False)
+    """Never shown again."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ class PageView:
     """Where the models stand, while they are not all ready."""
     min_words: int = 0
     max_characters: int = 0
+    asks_key: bool = False
+    """Whether the form has a field for an API key."""
 
     @property
     def prompt_detail(self) -> str:
@@ -211,7 +215,7 @@ def result_view(comparison: ComparisonResponse, chosen: str, catalogue: Catalogu
 
 def errors_of(detail: ErrorDetail) -> dict[str, str]:
     """An error beside its field of the form, or above the form when it belongs to none."""
-    place = detail.field if detail.field in ("essay", "prompt_id", "model") else ""
+    place = detail.field if detail.field in ("essay", "prompt_id", "model", "api_key") else ""
     return {place or "": f"{detail.message[:1].upper()}{detail.message[1:]}."}
 
 

@@ -7,6 +7,7 @@ from moto.server import ThreadedMotoServer
 
 from essays.errors import BadParams, BadSecret
 from essays.settings import SecretsSettings, Settings, SettingsSection, StoreSettings, load_settings
+from serving.access import AccessSettings
 from serving.cache.settings import CacheSettings
 from serving.config import ServiceSettings, ServingSettings
 
@@ -225,7 +226,7 @@ def test_the_example_file_is_valid_complete_and_shows_the_defaults(root, monkeyp
     assert read.store == StoreSettings()
     assert read.service == ServiceSettings()
     example = (root / "fairmark.toml.example").read_text()
-    for section in (StoreSettings, SecretsSettings, ServiceSettings, CacheSettings):
+    for section in (StoreSettings, SecretsSettings, ServiceSettings, CacheSettings, AccessSettings):
         shown = [name for name in section.model_fields if f"{name} = " in example or f".{name}]" in example]
         assert shown == list(section.model_fields)
 

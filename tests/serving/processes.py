@@ -16,7 +16,7 @@ import pytest
 from essays.settings import StoreSettings
 from essays.store import Store, open_store
 
-START_TIMEOUT_S = 90
+START_TIMEOUT_S = 300
 
 
 class Service:
@@ -67,10 +67,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(folder: Path, environment: Mapping[str, str]) -> Iterator[Service]:
-    port = free_port()
+def serving(folder: Path, environment: Mapping[str, str], port: int | None = None) -> Iterator[Service]:
+    port = port or free_port()
     log = folder / f"log-{port}"
-    with log.open("wb") as out:
+    with log.open("ab") as out:
         process = subprocess.Popen(command(port), env={**os.environ, **environment}, stdout=out, stderr=out)
     service = Service(process, port, log)
     try:

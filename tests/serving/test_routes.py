@@ -226,7 +226,11 @@ def test_openapi_describes_every_call_and_its_errors(client: TestClient) -> None
     assert request["properties"]["model"]["default"] == "ensemble"
     score = document["paths"]["/score"]["post"]
     assert score["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/ScoreRequest")
-    assert set(score["responses"]) == {"200", "400", "404", "413", "415", "422", "429", "503", "504"}
+    assert set(score["responses"]) == {
+        "200", "400", "401", "403", "404", "406", "408", "413", "415", "422", "429", "431", "503", "504",
+    }  # fmt: skip
+    assert score["security"] == [{"api_key": ["score"]}, {}]
+    assert document["paths"]["/cache/purge"]["post"]["security"] == [{"api_key": ["admin"]}]
     named = set(_references(document))
     assert named <= {f"#/components/schemas/{name}" for name in schemas}
     assert set(client.post("/score", json=GOOD).json()) == set(schemas["ScoreResponse"]["properties"])

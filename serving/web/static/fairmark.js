@@ -39,11 +39,14 @@ function show(page) {
   const answer = new DOMParser().parseFromString(page, "text/html");
   if (!answer.getElementById("form")) throw new Error("not ready");
   const written = document.getElementById("essay").value;
+  const key = document.getElementById("api_key")?.value;
   document.title = answer.title;
   document.getElementById("main").replaceWith(answer.getElementById("main"));
   // An answer to a request that was too large to be read comes without the text.
   const essay = document.getElementById("essay");
   if (!essay.value) essay.value = written;
+  // The server never sends a key back.
+  if (key) document.getElementById("api_key").value = key;
   countWords();
   offerModels();
   const wrong = document.querySelector("[aria-invalid=true]");

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from serving.access import digest_of
 from serving.catalogue import LocalArtifact
 from serving.config import ServiceSettings
 from serving.desk import Desk
@@ -16,13 +17,14 @@ from serving.routes import create_app
 
 TOKEN = "operators-own-token"
 OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
+ACCESS = {"keys": [{"name": "operator", "sha256": digest_of(TOKEN), "scopes": ["admin"]}]}
 CANARY = "zebracanary"
 
 
 @pytest.fixture
 def desk(artifacts: list[LocalArtifact], tmp_path: Path) -> Iterator[Desk]:
     """A service with a cache of its own."""
-    settings = {"lanes": 1, "cache": {"folder": tmp_path / "cache", "operator_token": TOKEN}}
+    settings = {"lanes": 1, "cache": {"folder": tmp_path / "cache"}, "access": ACCESS}
     opened = Desk(ServiceSettings(**settings))
     opened.open(artifacts, lambda _: None)
     yield opened
@@ -108,16 +110,16 @@ def test_an_essay_is_purged_however_its_accents_and_line_ends_are_written(
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN[:-1]}])
 def test_nobody_else_purges(headers: dict[str, str], client: TestClient) -> None:
     answer = client.post("/cache/purge", json={"everything": True}, headers=headers)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_allowed")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "not_authenticated")
     assert TOKEN not in answer.text
 
 
-def test_without_a_token_set_nobody_purges(artifacts: list[LocalArtifact], tmp_path: Path) -> None:
+def test_without_an_admins_key_nobody_purges(artifacts: list[LocalArtifact], tmp_path: Path) -> None:
     desk = Desk(ServiceSettings(lanes=1, cache={"store": "off"}))
     desk.open(artifacts, lambda _: None)
     with TestClient(create_app(lambda: desk, tmp_path)) as client:
         for headers in ({}, {"Authorization": "Bearer "}, OPERATOR):
-            assert client.post("/cache/purge", json={"everything": True}, headers=headers).status_code == 403
+            assert client.post("/cache/purge", json={"everything": True}, headers=headers).status_code == 401
         assert client.get("/status").json()["cache"]["store"] == "off"
     desk.close()
 
@@ -130,7 +132,7 @@ def test_a_purge_must_say_what(scope: dict[str, Any], client: TestClient) -> Non
 
 def test_a_purge_that_could_not_be_done_is_said(artifacts: list[LocalArtifact], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    settings = {"lanes": 1, "cache": {"folder": tmp_path / "file" / "cache", "operator_token": TOKEN}}
+    settings = {"lanes": 1, "cache": {"folder": tmp_path / "file" / "cache"}, "access": ACCESS}
     desk = Desk(ServiceSettings(**settings))
     desk.open(artifacts, lambda _: None)
     with TestClient(create_app(lambda: desk, tmp_path)) as client:

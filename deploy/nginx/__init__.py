@@ -1,0 +1,1 @@
+"""nginx before the service: TLS, static files, limits, a log without contents, and no traffic to the unready."""
