@@ -49,15 +49,18 @@ class Call:
 
 
 async def _score(desk: Desk, request: ScoreRequest, mode: CacheMode) -> ScoreResponse:
-    return await desk.scorer().score(request.essay, request.prompt_id, request.model, mode)
+    with desk.in_use() as scorer:
+        return await scorer.score(request.essay, request.prompt_id, request.model, mode)
 
 
 async def _score_batch(desk: Desk, request: BatchRequest, mode: CacheMode) -> BatchResponse:
-    return await desk.scorer().score_batch(request.essays, mode)
+    with desk.in_use() as scorer:
+        return await scorer.score_batch(request.essays, mode)
 
 
 async def _compare(desk: Desk, request: ComparisonRequest, mode: CacheMode) -> ComparisonResponse:
-    return await desk.scorer().compare(request.essay, request.prompt_id, mode)
+    with desk.in_use() as scorer:
+        return await scorer.compare(request.essay, request.prompt_id, mode)
 
 
 async def _purge(desk: Desk, request: PurgeRequest, _: CacheMode) -> PurgeResponse:

@@ -25,6 +25,8 @@ class ServiceSettings(SettingsSection):
     """Whether one bad model keeps the service from starting, or only itself from being served."""
     start_budget_s: float = Field(default=120.0, ge=0)
     """How long a start tries again while nobody answers at the store or the disk is full, in seconds."""
+    watch_s: float = Field(default=3.0, ge=0)
+    """How often the store is asked whether a champion moved, in seconds; 0 looks only after SIGHUP."""
     drain_s: float = Field(default=30.0, gt=0)
     """How long requests in hand may take after a request to end, in seconds."""
     lanes: int | None = Field(default=None, ge=1, le=256)

@@ -8,6 +8,7 @@ ServingError (essays.errors.FairmarkError)
 │   └── UnsupportedMediaType                     neither JSON nor, on the page, a form
 ├── NotAllowed                                   an operator's call, by somebody who has not shown to be one
 ├── CacheFault                                   the cache failed: a miss, and an error for a purge alone
+├── UpdateRefused                                a changed set of champions that must not replace the served one
 ├── NotReady                                     models are still being loaded, or could not be
 ├── PortTaken                                    another process listens where the service should
 ├── Overloaded                                   as many essays wait as may wait
@@ -70,6 +71,10 @@ class CacheFault(ServingError):
         super().__init__(message)
         self.kind = kind
         """One of a closed list, for counting: locked, full, corrupt, unreachable, timeout, closed."""
+
+
+class UpdateRefused(ServingError):
+    """A changed set of champions that must not replace what is served."""
 
 
 class NotReady(ServingError):

@@ -53,9 +53,10 @@ class Page:
     async def _answer(self, desk: Desk, values: FormValues) -> Response:
         form = self._form(desk, values)
         try:
-            catalogue = desk.catalogue()
-            catalogue.prompt(values.prompt_id, catalogue.model(values.model))
-            comparison = await desk.scorer().compare(values.essay, values.prompt_id)
+            with desk.in_use() as scorer:
+                catalogue = scorer.catalogue
+                catalogue.prompt(values.prompt_id, catalogue.model(values.model))
+                comparison = await scorer.compare(values.essay, values.prompt_id)
         except FairmarkError as error:  # answered here, so that the writer's text stays in the form
             reply = reply_to(error)
             return self._render(_with_error(form, reply.detail), reply.status, reply.headers)

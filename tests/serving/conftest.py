@@ -79,12 +79,12 @@ def ngram_graph() -> onnx.ModelProto:
     return graph("ngrams", nodes, inputs, constants)
 
 
-def token_graph(num_tokens: int) -> onnx.ModelProto:
-    """A mean of word vectors under the mask, through one unit, squashed."""
+def token_graph(num_tokens: int, head_scale: float = 1.0) -> onnx.ModelProto:
+    """A mean of word vectors under the mask, through one unit, squashed. Another scale is another version."""
     rng = np.random.default_rng(RNG_SEED)
     constants = {
         "table": rng.normal(0, 1, (num_tokens, 8)).astype(np.float32),
-        "head": rng.normal(0, 0.5, (8, 1)).astype(np.float32),
+        "head": (rng.normal(0, 0.5, (8, 1)) * head_scale).astype(np.float32),
         "prompt_bias": np.array([0.1, 0.3], dtype=np.float32),
         "axis": np.array([1], dtype=np.int64),
         "last": np.array([2], dtype=np.int64),
@@ -217,12 +217,12 @@ class Bundles:
         encoding = NgramEncoding(shortest=2, longest=4, num_buckets=4096)
         return self._single("lexical", "lexical", ngram_graph(), encoding, self._folder("lexical"))
 
-    def tiny(self) -> Path:
+    def tiny(self, head_scale: float = 1.0) -> Path:
         folder = self._folder("tiny")
         tokenizer = small_tokenizer()
         tokenizer.save(str(folder / "tokenizer.json"))
         encoding = TokenEncoding(head_tokens=96, tail_tokens=32)
-        return self._single("tiny", "encoder", token_graph(tokenizer.get_vocab_size()), encoding, folder)
+        return self._single("tiny", "encoder", token_graph(tokenizer.get_vocab_size(), head_scale), encoding, folder)
 
     def ensemble(self, members: Mapping[str, Path]) -> Path:
         member_scores = {name: golden_of(self.folder / "parts" / name) for name in members}
@@ -313,13 +313,21 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
     return made
 
 
+@pytest.fixture(scope="session")
+def other_bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """The same three, trained again: lexical came out the same, tiny did not, and the ensemble fits this tiny."""
+    made = Bundles(tmp_path_factory.mktemp("other-bundles"))
+    made.ensemble({"lexical": made.lexical(), "tiny": made.tiny(head_scale=0.2)})
+    return made
+
+
 @pytest.fixture
 def file_store(tmp_path: Path) -> Store:
     """An empty store in a folder."""
     return open_store(StoreSettings(url=f"file://{tmp_path}/store"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def extract() -> Callable[[Sequence[Path], Path], list[LocalArtifact]]:
     """Turns bundles into verified folders."""
     return extracted

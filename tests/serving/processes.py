@@ -16,7 +16,7 @@ import pytest
 from essays.settings import StoreSettings
 from essays.store import Store, open_store
 
-START_TIMEOUT_S = 90
+START_TIMEOUT_S = 240
 
 
 class Service:
