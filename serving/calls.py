@@ -1,6 +1,6 @@
 """The JSON calls, one row each: routes and the OpenAPI document are both made from this table."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,7 +41,7 @@ class Call:
     takes: type[Schema] | None
     gives: type[Schema]
     # The request's type is `takes`, which a frozen table of different calls cannot say.
-    answer: Callable[[Desk, Any, CacheMode], Awaitable[Schema]]
+    answer: Callable[[Desk, Any, CacheMode], Coroutine[Any, Any, Schema]]
     errors: tuple[int, ...]
     """Statuses other than 200 that it may answer."""
     operator_only: bool = False

@@ -37,6 +37,8 @@ class ServiceSettings(SettingsSection):
     """The longest that one essay may wait and take, in seconds."""
     batch_timeout_s: float = Field(default=60.0, gt=0, le=120)
     """After so long, in seconds, a batch begins no further essay; each that is left gets an error."""
+    max_wait_s: float = Field(default=10.0, gt=0)
+    """The longest expected wait for a lane with which an essay is taken, in seconds; beyond it requests get 429."""
     max_open_jobs: int = Field(default=128, ge=1)
     """Runs of a model that may wait or go on at once; beyond it requests get 429. An ensemble takes one per member."""
     max_body_bytes: int = Field(default=1_000_000, ge=1_000)

@@ -155,7 +155,8 @@ class Desk:
     def render_metrics(self) -> bytes:
         """Prometheus' text."""
         scorer = self._editions.current
-        return self.metrics.render(self._states, self.artifacts, scorer.pool.open_jobs if scorer else 0)
+        open_jobs, open_work_s = (scorer.pool.open_jobs, scorer.pool.open_work_s) if scorer else (0, 0.0)
+        return self.metrics.render(self._states, self.artifacts, open_jobs=open_jobs, open_work_s=open_work_s)
 
     def _limits(self) -> Limits:
         return Limits(
@@ -185,7 +186,12 @@ class Desk:
         warm.catalogue.unavailable.update(failed)
         settings = self.settings
         limits = RequestLimits(settings.timeout_s, settings.batch_timeout_s, settings.max_batch_essays)
-        pool = LanePool(warm.lanes, settings.max_open_jobs)
+        pool = LanePool(
+            warm.lanes,
+            max_open_jobs=settings.max_open_jobs,
+            max_wait_s=settings.max_wait_s,
+            on_drop=self.metrics.dropped,
+        )
         self._editions.replace(Scorer(warm.catalogue, pool, self.metrics, limits, self._cache))
         self._states, self.artifacts = states, tuple(artifacts)
 

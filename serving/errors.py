@@ -11,7 +11,8 @@ ServingError (essays.errors.FairmarkError)
 ├── UpdateRefused                                a changed set of champions that must not replace the served one
 ├── NotReady                                     models are still being loaded, or could not be
 ├── PortTaken                                    another process listens where the service should
-├── Overloaded                                   as many essays wait as may wait
+├── Overloaded                                   as much work waits as may wait
+├── ClientGone                                   nobody is there any more who could be answered
 └── DeadlinePassed                               no score within the time that a request may take
 
 No message holds a part of an essay: of what a caller sent, at most 80 characters of a name are quoted.
@@ -88,6 +89,15 @@ class PortTaken(ServingError):
 class Overloaded(ServingError):
     """No room to wait in."""
 
+    def __init__(self, message: str, *, retry_after_s: int = RETRY_AFTER_S) -> None:
+        super().__init__(message)
+        self.retry_after_s = max(retry_after_s, RETRY_AFTER_S)
+        """When there is likely to be room, in whole seconds."""
+
+
+class ClientGone(ServingError):
+    """The client closed its connection before it was answered."""
+
 
 class DeadlinePassed(ServingError):
     """The time for this request is over."""
@@ -122,11 +132,12 @@ class Reply:
 
     status: int
     detail: ErrorDetail
+    retry_after_s: int = RETRY_AFTER_S
 
     @property
     def headers(self) -> dict[str, str]:
         """Headers that go with the status."""
-        return {"Retry-After": str(RETRY_AFTER_S)} if self.status in (429, 503) else {}
+        return {"Retry-After": str(self.retry_after_s)} if self.status in (429, 503) else {}
 
 
 STATUS_AND_CODE: Sequence[tuple[type[FairmarkError], int, str]] = (
@@ -142,6 +153,8 @@ STATUS_AND_CODE: Sequence[tuple[type[FairmarkError], int, str]] = (
     (UnscorableEssay, 422, "unscorable_essay"),
     (BadInput, 422, "invalid_request"),
     (Overloaded, 429, "overloaded"),
+    # nginx's number for it; seen in metrics alone.
+    (ClientGone, 499, "client_gone"),
     (NotReady, 503, "not_ready"),
     (CacheFault, 503, "cache_unavailable"),
     (DeadlinePassed, 504, "deadline_passed"),
@@ -160,7 +173,8 @@ def reply_to(error: FairmarkError) -> Reply:
     if isinstance(error, UnscorableEssay):
         code = error.reason
     field, hint = (error.field, error.hint) if isinstance(error, BadInput) else (None, None)
-    return Reply(status, ErrorDetail(code=code, message=str(error), field=field, hint=hint))
+    detail = ErrorDetail(code=code, message=str(error), field=field, hint=hint)
+    return Reply(status, detail, error.retry_after_s if isinstance(error, Overloaded) else RETRY_AFTER_S)
 
 
 def reply_to_http(status: int, message: str, hint: str) -> Reply:

@@ -59,6 +59,14 @@ class Metrics:
         )
         for outcome in ("served", "refused"):
             self._updates.labels(outcome)
+        self._dropped = Counter(
+            "fairmark_dropped_jobs",
+            "Runs of a model that waited in vain: their time was over or their client had left.",
+            registry=self.registry,
+        )
+        self._open_work = Gauge(
+            "fairmark_open_work_seconds", "Time that one lane would need for all open runs.", registry=self.registry
+        )
         self._open_jobs = Gauge("fairmark_open_jobs", "Runs of a model that wait or go on.", registry=self.registry)
 
     def answered(self, route: str, status: int, duration_s: float) -> None:
@@ -72,6 +80,10 @@ class Metrics:
         if infer_s is not None:
             self._infer_seconds.labels(model).observe(infer_s)
 
+    def dropped(self) -> None:
+        """A run was dropped before it began."""
+        self._dropped.inc()
+
     def served_stale(self, count: int) -> None:
         """So many models are served of which nobody could say whether they are champions still."""
         self._stale.set(count)
@@ -82,7 +94,14 @@ class Metrics:
         if switched or refused:
             self._updates.labels("refused" if refused else "served").inc()
 
-    def render(self, states: Mapping[str, ModelState], artifacts: Sequence[LocalArtifact], open_jobs: int) -> bytes:
+    def render(
+        self,
+        states: Mapping[str, ModelState],
+        artifacts: Sequence[LocalArtifact],
+        *,
+        open_jobs: int,
+        open_work_s: float,
+    ) -> bytes:
         """Everything in Prometheus' text format."""
         self._ready.clear()
         self._served.clear()
@@ -91,4 +110,5 @@ class Metrics:
         for name, state in states.items():
             self._ready.labels(name).set(state.state == "ready")
         self._open_jobs.set(open_jobs)
+        self._open_work.set(open_work_s)
         return generate_latest(self.registry)

@@ -14,6 +14,7 @@ from essays.gate import MAX_CHARACTERS, MIN_WORDS
 from serving.bodies import FORM, read_body
 from serving.desk import Desk
 from serving.errors import ErrorDetail, MalformedRequest, Reply, reply_to
+from serving.presence import unless_gone
 from serving.web.view import FormValues, PageView, errors_of, model_options, prompt_options, result_view
 
 WEB_FOLDER = Path(__file__).parent
@@ -42,7 +43,7 @@ class Page:
         if request.method != "POST":
             return self._render(self._form(desk, FormValues()), 200)
         body = await read_body(request, FORM, desk.settings.max_body_bytes)
-        return await self._answer(desk, parse_form(body))
+        return await unless_gone(request, self._answer(desk, parse_form(body)))
 
     def show_error(self, reply: Reply) -> Response:
         """The page with an error, where the form could not be read."""

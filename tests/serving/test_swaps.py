@@ -1,10 +1,8 @@
 """Champions that move while `bentoml serve` answers: switched without a failed request, refused if bad, moved back."""
 
 import asyncio
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from essays.store import Store
 from serving.config import ServiceSettings
 from serving.desk import Desk
 from tests.serving.processes import Service, environment_for, serving, store_at
-from tests.serving.traffic import Answer, ClosedLoop, endless, wait_until
+from tests.serving.traffic import Answer, Traffic, closed_loop, endless, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
@@ -61,23 +59,13 @@ def move(store: Store, made: Any, names: tuple[str, ...] = ("lexical", "tiny", "
         made.promote(store, made.paths[name])
 
 
-@contextmanager
-def traffic(service: Service, concurrency: int = 8) -> Iterator[ClosedLoop]:
-    bodies = [
-        {"essay": essay, "prompt_id": PROMPT, "model": MODELS[number % len(MODELS)]}
-        for number, essay in enumerate(ESSAYS * len(MODELS))
-    ]
-    loop = ClosedLoop(f"{service.http.base_url}/score", endless(bodies), concurrency)
-    thread = threading.Thread(target=loop.run)
-    thread.start()
-    try:
-        yield loop
-    finally:
-        loop.stop()
-        thread.join(60)
+BODIES = [
+    {"essay": essay, "prompt_id": PROMPT, "model": MODELS[number % len(MODELS)]}
+    for number, essay in enumerate(ESSAYS * len(MODELS))
+]
 
 
-def answered_by(loop: ClosedLoop, digest: str) -> Callable[[], bool]:
+def answered_by(loop: Traffic, digest: str) -> Callable[[], bool]:
     """Whether an answer to come names this digest."""
     begin = len(loop.answers)
 
@@ -127,7 +115,7 @@ def test_champions_move_under_load_without_a_failed_request_and_a_bad_one_never_
     old = {name: digest_of(store, name) for name in MODELS}
     with serving(tmp_path, environment) as service:
         service.wait_until_ready()
-        with traffic(service) as loop:
+        with closed_loop(service.port, endless(BODIES), concurrency=8) as loop:
             wait_until(answered_by(loop, old["tiny"]), STEP_TIMEOUT_S, lambda: service.log)
 
             move(store, other_bundles)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from serving.catalogue import LocalArtifact
 from serving.config import ServiceSettings
 from serving.desk import Desk
 from serving.errors import DeadlinePassed, Overloaded
+from serving.lanes import Job
 from serving.schemas import ScoreResponse
 
 PROMPT = "ellipse-overall"
@@ -151,7 +153,7 @@ def test_a_follower_waits_no_longer_than_it_may(artifacts: list[LocalArtifact], 
 
     async def wait() -> list[Any]:
         pool = desk.scorer().pool
-        block = asyncio.create_task(pool.run([lambda _: __import__("time").sleep(1)], 5))
+        block = asyncio.create_task(pool.run([Job(lambda _: time.sleep(1), "held", 1)], 5))
         await asyncio.sleep(0.05)
         essays = (desk.scorer().score(helpers.ESSAY, PROMPT, "tiny") for _ in range(3))
         outcomes = await asyncio.gather(*essays, return_exceptions=True)
