@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 3000
 KILLS ?= 120
+REQUESTS ?= 12000
 SEED_OF_CHAOS = $(or $(SEED),5)
 BIN := .venv/bin
 # Commands that stages start by name (`python`, `dvc`) are the environment's.
@@ -89,11 +90,15 @@ test: $(ENVIRONMENT) ## The whole suite; starts what it needs
 
 .PHONY: reliability
 reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that has a test; writes reports/reliability.md
-	@$(BIN)/python -m pytest -q -m row --reliability
+	@$(BIN)/python -m pytest -q -m row --reliability --soak-requests $(REQUESTS)
 
 .PHONY: chaos
 chaos: $(ENVIRONMENT) ## Kills at 120 random instants, and the matrix of faults; KILLS=, SEED= (same seed, same kills)
 	@$(BIN)/python -m pytest -q tests/serving -m chaos --reliability --chaos-kills $(KILLS) --chaos-seed $(SEED_OF_CHAOS)
+
+.PHONY: soak
+soak: $(ENVIRONMENT) ## REQUESTS (12000) requests to one service: memory per 1,000 of them, and open files
+	@$(BIN)/python -m pytest -q tests/serving/test_soak.py --reliability --soak-requests $(REQUESTS)
 
 .PHONY: check
 check: $(ENVIRONMENT) check-static ## Before a commit: style, types, import rules, fast tests

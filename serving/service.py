@@ -48,6 +48,7 @@ from serving.artifacts import (
 from serving.catalogue import LocalArtifact
 from serving.config import ServiceSettings, ServingSettings
 from serving.desk import Desk
+from serving.dumps import forbid_core_dumps
 from serving.front import Front, end_service, front_folder, worker_is_up
 from serving.loading import load_and_warm
 from serving.offers import Offers
@@ -98,6 +99,7 @@ class EssayScoring:
     @staticmethod
     def prepare() -> None:
         """Fetch, verify, load and try every model, or end the process with the reason; answer `/readyz` meanwhile."""
+        forbid_core_dumps()
         try:
             _prepare(load_settings(ServingSettings), listening_address())
         except FairmarkError as error:
@@ -109,6 +111,7 @@ class EssayScoring:
     @bentoml.on_startup
     def open(self) -> None:
         """Load and warm in a thread, so that health checks are answered meanwhile."""
+        forbid_core_dumps()
         front = front_folder()
         offers = Offers(front) if front else None
         artifacts = (served_by_the_last(offers) if offers else None) or handed_over()

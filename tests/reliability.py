@@ -73,6 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--reliability", action="store_true", help="write reports/reliability.* from the tests that ran")
     parser.addoption("--chaos-kills", type=int, default=6, help="random kills in the kill test (default: %(default)s)")
     parser.addoption("--chaos-seed", type=int, default=5, help="the same seed kills at the same points")
+    parser.addoption("--soak-requests", type=int, default=600, help="requests in the soak (default: %(default)s)")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -113,7 +113,7 @@ def test_a_graph_that_runs_over_time_is_answered_504_and_keeps_its_lane_until_it
     bundles: Any, extract: Any, open_desk: Open, tmp_path: Path
 ) -> None:
     made = type(bundles)(tmp_path / "bundles")
-    desk = open_desk(extract([made.heavy(num_products=30)], tmp_path / "extracted"), timeout_s=0.1)
+    desk = open_desk(extract([made.heavy(num_products=10)], tmp_path / "extracted"), timeout_s=0.05)
     pool = desk.scorer().pool
     with page_served(desk) as url:
         answer = httpx.post(f"{url}/score", json=GOOD, timeout=30)
@@ -128,7 +128,7 @@ def test_a_graph_that_runs_over_time_is_answered_504_and_keeps_its_lane_until_it
 
 def test_a_refused_request_says_when_there_will_be_room(artifacts: list[LocalArtifact], open_desk: Open) -> None:
     desk = open_desk(artifacts, max_wait_s=0.01)
-    with page_served(desk) as url, held_lane(desk), ThreadPoolExecutor(1) as threads:
+    with ThreadPoolExecutor(1) as threads, page_served(desk) as url, held_lane(desk):
         waiting = threads.submit(httpx.post, f"{url}/score", json={**GOOD, "essay": f"{ESSAY} Yes."}, timeout=30)
         wait_until(lambda: desk.scorer().pool.open_jobs == 2, 10, lambda: "it does not wait")
         answer = httpx.post(f"{url}/score", json=GOOD)

@@ -162,7 +162,7 @@ def _check(answers: list[Answer], expected: dict[str, dict[str, float]], digests
     assert {answer.body["cache"]["tier"] for answer in answers} >= {"exact", "miss"}
 
 
-@pytest.mark.row(21, 23)
+@pytest.mark.row(23)
 def test_a_worker_that_was_killed_serves_again_what_the_last_one_served(
     s3: Any, bundles: Any, other_bundles: Any, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
