@@ -192,16 +192,14 @@ class LanePool:
         try:
             done = Done(job.run(lane), (started - each.submitted) * 1000)
         except BaseException as error:  # noqa: BLE001 - whoever asked gets it; the lane goes on
-            self._end(each, time.perf_counter() - started)
+            with self._changed:
+                self._forget(each)
             each.future.set_exception(error)
         else:
-            self._end(each, time.perf_counter() - started)
+            with self._changed:
+                self._forget(each)
+                self._pace.learn(job.flow, job.num_characters, time.perf_counter() - started)
             each.future.set_result(done)
-
-    def _end(self, each: _Open, took_s: float) -> None:
-        with self._changed:
-            self._forget(each)
-            self._pace.learn(each.job.flow, each.job.num_characters, took_s)
 
     def _drop(self, each: _Open) -> None:
         """Take a job out that still waits; one that runs goes on."""

@@ -70,10 +70,11 @@ class Watcher:
             self._asked.clear()
             try:
                 self.look()
-            except FairmarkError as error:
+            except Exception as error:  # noqa: BLE001 - watching must outlive our mistakes
                 self._failures += 1
                 if self._failures == 1:
-                    say(f"cannot see whether champions moved: {error}; what is served stays, and it is asked again")
+                    why = error if isinstance(error, FairmarkError) else repr(error)
+                    say(f"cannot see whether champions moved: {why}; what is served stays, and it is asked again")
             else:
                 if self._failures:
                     say(f"{self.store.url} answers again")
