@@ -18,6 +18,7 @@ ServingError (essays.errors.FairmarkError)
 No message holds a part of an essay: of what a caller sent, at most 80 characters of a name are quoted.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -194,15 +195,21 @@ def from_validation(error: ValidationError) -> RequestError:
     first = faults[0]
     if first["type"] == "json_invalid":
         return MalformedRequest(f"the body is no JSON: {first['msg'].removeprefix('Invalid JSON: ')}", hint=_JSON_HINT)
-    field = ".".join(str(part)[:MAX_NAME_CHARACTERS] for part in first["loc"]) or None
+    field = ".".join(map(_shown, first["loc"])) or None
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return InvalidRequest(
         f"{field or 'the body'}: {_in_words(first['type'], first['msg'])}{more}", field=field, hint=_DOCS_HINT
     )
 
 
+_PLAIN_NAME = re.compile(rf"\w{{1,{MAX_NAME_CHARACTERS}}}")
 _JSON_HINT = "send a JSON object in UTF-8"
 _DOCS_HINT = "/docs shows what each call takes"
+
+
+def _shown(part: str | int) -> str:
+    """A level of a field's name. Callers choose those of unknown fields, and may have put an essay there."""
+    return str(part) if _PLAIN_NAME.fullmatch(str(part)) else "(not a plain name)"
 
 
 def _in_words(kind: str, message: str) -> str:

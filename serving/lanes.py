@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from serving.errors import DeadlinePassed, Overloaded
@@ -87,9 +88,12 @@ class LanePool:
         self._num_open: Counter[str] = Counter()
         self._open_work_s: Counter[str] = Counter()
         self._flows = frozenset(name for lane in lanes for name in lane.sessions)
+        # Guards everything above.
+        self._lock = threading.Lock()
+        # What lanes wait at: a call for each job that comes, and one for each lane when the pool closes. Waiting at a
+        # condition would be plainer, and costs a job twice the time in the pool.
+        self._calls: SimpleQueue[bool] = SimpleQueue()
         self._closed = False
-        # Guards everything above; lanes wait at it for work.
-        self._changed = threading.Condition()
         for lane in self.lanes:
             threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane.number}", daemon=True).start()
 
@@ -124,24 +128,26 @@ class LanePool:
 
     def close(self) -> None:
         """Drop what waits, and end the threads when what runs is done."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             waiting = [self._queue.take() for _ in range(len(self._queue))]
             for each in waiting:
                 self._forget(each)
-            self._changed.notify_all()
+        for _ in self.lanes:
+            self._calls.put(False)
         for each in waiting:
             each.future.cancel()
 
     def _submit(self, jobs: Sequence[Job[Result]]) -> list[_Open]:
-        with self._changed:
+        with self._lock:
             self._admit(jobs)
             opened = [_Open(job, self._pace.expected_s(job.flow, job.num_characters)) for job in jobs]
             for each in opened:
                 self._num_open[each.job.flow] += 1
                 self._open_work_s[each.job.flow] += each.expected_s
                 self._queue.put(each.job.flow, each, each.expected_s)
-            self._changed.notify(len(opened))
+        for _ in opened:
+            self._calls.put(True)
         return opened
 
     def _admit(self, jobs: Sequence[Job[Result]]) -> None:
@@ -170,12 +176,10 @@ class LanePool:
         return sum(max(part - self._num_open[name], 0) for name in self._flows - wanted.keys())
 
     def _work(self, lane: Lane) -> None:
-        while True:
-            with self._changed:
-                while not len(self._queue):
-                    if self._closed:
-                        return
-                    self._changed.wait()
+        while self._calls.get():
+            with self._lock:
+                if not len(self._queue):
+                    continue  # the job that this call was for was dropped
                 each = self._queue.take()
                 # From here on it cannot be cancelled; just before, it may have been.
                 runs = each.future.set_running_or_notify_cancel()
@@ -192,11 +196,11 @@ class LanePool:
         try:
             done = Done(job.run(lane), (started - each.submitted) * 1000)
         except BaseException as error:  # noqa: BLE001 - whoever asked gets it; the lane goes on
-            with self._changed:
+            with self._lock:
                 self._forget(each)
             each.future.set_exception(error)
         else:
-            with self._changed:
+            with self._lock:
                 self._forget(each)
                 self._pace.learn(job.flow, job.num_characters, time.perf_counter() - started)
             each.future.set_result(done)
@@ -205,7 +209,7 @@ class LanePool:
         """Take a job out that still waits; one that runs goes on."""
         if each.future.done() and not each.future.cancelled():
             return
-        with self._changed:
+        with self._lock:
             if not self._queue.discard(each.job.flow, each):
                 return
             self._forget(each)

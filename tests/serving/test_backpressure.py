@@ -113,7 +113,7 @@ def test_a_graph_that_runs_over_time_is_answered_504_and_keeps_its_lane_until_it
     bundles: Any, extract: Any, open_desk: Open, tmp_path: Path
 ) -> None:
     made = type(bundles)(tmp_path / "bundles")
-    desk = open_desk(extract([made.heavy(num_products=10)], tmp_path / "extracted"), timeout_s=0.05)
+    desk = open_desk(extract([made.heavy(num_products=5)], tmp_path / "extracted"), timeout_s=0.02)
     pool = desk.scorer().pool
     with page_served(desk) as url:
         answer = httpx.post(f"{url}/score", json=GOOD, timeout=30)
