@@ -42,9 +42,7 @@ class Client:
 
     async def score(self, asked: dict[str, Any]) -> Answer:
         content = json.dumps(asked).encode()
-        head = (
-            f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n"
-        )
+        head = f"{_HEAD}Content-Length: {len(content)}\r\n\r\n".encode()
         started = time.monotonic()
         try:
             status, headers, body = await self._send(head + content)
@@ -60,7 +58,8 @@ class Client:
         self._streams = None
 
     async def _send(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
-        if self._streams is None:
+        if self._streams is None or self._streams[0].at_eof():  # idle for too long
+            self.close()
             self._streams = await asyncio.open_connection("127.0.0.1", self.port)
         reader, writer = self._streams
         writer.write(request)
