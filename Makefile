@@ -8,6 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 3000
 KILLS ?= 120
 REQUESTS ?= 2400
+SOAK_REQUESTS ?= 12000
 HTTPS_PORT ?= 8443
 SEED_OF_CHAOS = $(or $(SEED),5)
 BIN := .venv/bin
@@ -95,12 +96,16 @@ test: $(ENVIRONMENT) ## The whole suite; starts what it needs
 
 .PHONY: reliability
 reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that has a test; writes reports/reliability.md
-	@$(BIN)/python -m pytest -q -m row --reliability --chaos-requests $(REQUESTS)
+	@$(BIN)/python -m pytest -q -m row --reliability --chaos-requests $(REQUESTS) --soak-requests $(SOAK_REQUESTS)
 
 .PHONY: chaos
 chaos: $(ENVIRONMENT) ## Kills at 120 random instants, and the matrix of faults; KILLS=, REQUESTS=, SEED= (same, same kills)
 	@$(BIN)/python -m pytest -q tests/serving -m chaos --reliability --chaos-kills $(KILLS) \
 		--chaos-seed $(SEED_OF_CHAOS) --chaos-requests $(REQUESTS)
+
+.PHONY: soak
+soak: $(ENVIRONMENT) ## SOAK_REQUESTS (12000) requests to one service: memory per 1,000 of them, and open files
+	@$(BIN)/python -m pytest -q tests/serving/test_soak.py --reliability --soak-requests $(SOAK_REQUESTS)
 
 .PHONY: check
 check: $(ENVIRONMENT) check-static ## Before a commit: style, types, import rules, fast tests

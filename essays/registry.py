@@ -4,6 +4,7 @@ models/NAME/VERSION.zip       bundles; a key is written once
 models/NAME/champion.json     the pointer to the served one, written last and conditionally
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -113,6 +114,17 @@ def read_champion(store: Store, name: str) -> Champion:
     if pointer.name != name:
         raise InvalidManifest(f"{store.url}/{key}: points to {pointer.name}, expected {name}; publish {name} again")
     return Champion(pointer, blob.etag)
+
+
+def champion_etags(store: Store, names: Iterable[str]) -> dict[str, str | None]:
+    """What changes when a champion does, by model, without reading the pointers; none where there is no champion."""
+    etags: dict[str, str | None] = {}
+    for name in names:
+        try:
+            etags[name] = store.head(champion_key(name)).etag
+        except ObjectMissing:
+            etags[name] = None
+    return etags
 
 
 def list_champions(store: Store) -> list[str]:

@@ -50,11 +50,11 @@ def acquire(
 
     Raises a StoreError or an ArtifactError, naming what is missing or wrong; with `on_refused`, a model that is wrong
     by itself is told there instead and left out. Holds a lock on `root` meanwhile, so that a second instance waits and
-    then finds everything there; the folders stay as long as this process lives.
+    then finds everything there; the folders stay as long as this process serves them.
     """
-    asked = local_copies.asked_for(store.url, models)
     with local_copies.filling(root) as staging:
         fetching = _Fetching(store, root, staging, trusted, report, on_refused)
+        asked = local_copies.asked_for(store.url, models)
         try:
             pointers = fetching.set_of(models)
         except StoreUnreachable as error:
@@ -68,9 +68,29 @@ def acquire(
             artifacts = [fetching.artifact(pointer) for pointer in pointers]
             local_copies.remember(root, asked, pointers)
         local_copies.hold(root, [artifact.digest for artifact in artifacts])
-        for digest in local_copies.prune(root, staging):
-            say(f"removed {root / digest}, which nothing uses any more")
+        _prune(root, staging)
         return artifacts
+
+
+def fetch_changed(
+    store: Store, models: Sequence[str], root: Path, *, trusted: TrustedKey | None, on_refused: OnRefused | None
+) -> tuple[list[LocalArtifact], list[ChampionPointer]]:
+    """As `acquire`, for a set beside the one that is served: never a stale one, and not remembered until `settle`."""
+    with local_copies.filling(root) as staging:
+        fetching = _Fetching(store, root, staging, trusted, lambda state: None, on_refused)
+        pointers = fetching.set_of(models)
+        artifacts = [fetching.artifact(pointer) for pointer in pointers]
+        local_copies.hold(root, [artifact.digest for artifact in artifacts])
+        return artifacts, pointers
+
+
+def settle(store: Store, models: Sequence[str], root: Path, served: Sequence[ChampionPointer]) -> None:
+    """Remember what is served now; of the folders that this process held, those of it and of the set before stay."""
+    with local_copies.filling(root) as staging:
+        if served:
+            local_copies.remember(root, local_copies.asked_for(store.url, models), served)
+        local_copies.let_go(root)
+        _prune(root, staging)
 
 
 def acquire_within(
@@ -219,6 +239,11 @@ class _Fetching:
 
     def _member_names(self, pointer: ChampionPointer) -> list[str]:
         return [member.name for member in read_manifest(self.root / pointer.sha256 / MANIFEST_FILE).members]
+
+
+def _prune(root: Path, staging: Path) -> None:
+    for digest in local_copies.prune(root, staging):
+        say(f"removed {root / digest}, which nothing uses any more")
 
 
 def _require_kept_signature(root: Path, pointer: ChampionPointer, trusted: TrustedKey) -> None:

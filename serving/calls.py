@@ -1,6 +1,6 @@
 """The JSON calls, one row each: routes and the OpenAPI document are both made from this table."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,7 +42,7 @@ class Call:
     takes: type[Schema] | None
     gives: type[Schema]
     # The request's type is `takes`, which a frozen table of different calls cannot say.
-    answer: Callable[[Desk, Any, CacheMode], Awaitable[Schema]]
+    answer: Callable[[Desk, Any, CacheMode], Coroutine[Any, Any, Schema]]
     errors: tuple[int, ...]
     """Statuses other than 200 that it may answer."""
     scope: Scope | None = None
@@ -50,15 +50,18 @@ class Call:
 
 
 async def _score(desk: Desk, request: ScoreRequest, mode: CacheMode) -> ScoreResponse:
-    return await desk.scorer().score(request.essay, request.prompt_id, request.model, mode)
+    with desk.in_use() as scorer:
+        return await scorer.score(request.essay, request.prompt_id, request.model, mode)
 
 
 async def _score_batch(desk: Desk, request: BatchRequest, mode: CacheMode) -> BatchResponse:
-    return await desk.scorer().score_batch(request.essays, mode)
+    with desk.in_use() as scorer:
+        return await scorer.score_batch(request.essays, mode)
 
 
 async def _compare(desk: Desk, request: ComparisonRequest, mode: CacheMode) -> ComparisonResponse:
-    return await desk.scorer().compare(request.essay, request.prompt_id, mode)
+    with desk.in_use() as scorer:
+        return await scorer.compare(request.essay, request.prompt_id, mode)
 
 
 async def _purge(desk: Desk, request: PurgeRequest, _: CacheMode) -> PurgeResponse:

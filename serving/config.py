@@ -26,6 +26,8 @@ class ServiceSettings(SettingsSection):
     """Whether one bad model keeps the service from starting, or only itself from being served."""
     start_budget_s: float = Field(default=120.0, ge=0)
     """How long a start tries again while nobody answers at the store or the disk is full, in seconds."""
+    watch_s: float = Field(default=3.0, ge=0)
+    """How often the store is asked whether a champion moved, in seconds; 0 looks only after SIGHUP."""
     drain_s: float = Field(default=30.0, gt=0)
     """How long requests in hand may take after a request to end, in seconds."""
     lanes: int | None = Field(default=None, ge=1, le=256)
@@ -36,6 +38,8 @@ class ServiceSettings(SettingsSection):
     """The longest that one essay may wait and take, in seconds."""
     batch_timeout_s: float = Field(default=60.0, gt=0, le=120)
     """After so long, in seconds, a batch begins no further essay; each that is left gets an error."""
+    max_wait_s: float = Field(default=10.0, gt=0)
+    """The longest expected wait for a lane with which an essay is taken, in seconds; beyond it requests get 429."""
     max_open_jobs: int = Field(default=128, ge=1)
     """Runs of a model that may wait or go on at once; beyond it requests get 429. An ensemble takes one per member."""
     max_body_bytes: int = Field(default=1_000_000, ge=1_000)

@@ -3,21 +3,22 @@
 import asyncio
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 
 from essays.gate import MAX_CHARACTERS, MIN_WORDS
 from essays.text import normalize_text
 from serving.cache.result_cache import ResultCache
 from serving.cache.status import CacheCollector, cache_info
-from serving.catalogue import Catalogue, LocalArtifact
+from serving.catalogue import Catalogue, LocalArtifact, ServedModel
 from serving.config import ServiceSettings
-from serving.errors import InvalidRequest, NotReady
+from serving.editions import Editions
+from serving.errors import InvalidRequest, NotReady, UpdateRefused
 from serving.lanes import LanePool
 from serving.loading import WarmModels, load_and_warm
 from serving.metrics import Metrics
 from serving.schemas import (
-    CacheInfo,
     Limits,
     ModelState,
     PurgeRequest,
@@ -25,6 +26,7 @@ from serving.schemas import (
     QueueInfo,
     ReadinessResponse,
     StatusResponse,
+    UpdateInfo,
 )
 from serving.scorer import RequestLimits, Scorer
 
@@ -32,13 +34,17 @@ SOFTWARE = ("bentoml", "onnxruntime", "tokenizers", "numpy")
 
 
 class Desk:
-    """Filled once by `open`, then read by every request."""
+    """Filled by `open`, read by every request, and filled anew by `swap` while requests go on."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self._scorer: Scorer | None = None
+        self.artifacts: tuple[LocalArtifact, ...] = ()
+        """What is served."""
+        self._editions = Editions()
+        self._cache: ResultCache | None = None
         self._states: dict[str, ModelState] = {}
+        self._update = UpdateInfo(state="none")
         self._started = time.monotonic()
 
     def expect(self, artifacts: Sequence[LocalArtifact], refused: Mapping[str, str] | None = None) -> None:
@@ -55,29 +61,59 @@ class Desk:
             self._states[state.name] = state
             report(state)
 
-        runtimes, settings = self.settings.make_runtimes(), self.settings
-        warm = load_and_warm(artifacts, settings.num_lanes, note, runtimes, require=settings.require)
-        failed = {state.name: state.detail or "" for state in self._states.values() if state.state == "failed"}
-        warm.catalogue.unavailable.update(failed)
-        self._scorer = self._make_scorer(warm)
+        warm = self._load(artifacts, note)
+        if self.settings.cache.kind != "off":
+            self._cache = ResultCache(self.settings.cache)
+            self.metrics.registry.register(CacheCollector(self._cache, lambda: self._served_models))
+        self._serve(artifacts, warm, self._states)
+
+    def swap(self, artifacts: Sequence[LocalArtifact], report: Callable[[ModelState], None]) -> None:
+        """Load and warm another set beside the one that is served, then serve it from the next request on.
+
+        Requests in hand keep the old one, whose lanes end with the last of them. Blocks for seconds. Raises an
+        ArtifactError or UpdateRefused, and then what was served still is; `refuse` says so to who asks.
+        """
+        if [artifact.digest for artifact in artifacts] == [artifact.digest for artifact in self.artifacts]:
+            self._finish_update(artifacts, switched=False)
+            return
+        states: dict[str, ModelState] = {}
+
+        def note(state: ModelState) -> None:
+            states[state.name] = state
+            self._update = self._update.model_copy(update={"models": list(states.values())})
+            report(state)
+
+        self._update = UpdateInfo(state="loading", num_switches=self._update.num_switches)
+        warm = self._load(artifacts, note)
+        _require_none_lost(self._served_models, artifacts, warm, states)
+        self._serve(artifacts, warm, states)
+        self._finish_update(artifacts, switched=True)
+
+    def refuse(self, reason: str) -> None:
+        """Note that a changed set of champions is not served, for a reason that whoever asks for the status reads."""
+        self._update = self._update.model_copy(update={"state": "refused", "reason": reason})
+        self.metrics.updated(switched=False, refused=True)
 
     def close(self) -> None:
         """Take no more requests."""
-        if self._scorer is not None:
-            self._scorer.pool.close()
-            if self._scorer.cache is not None:
-                self._scorer.cache.close()
+        self._editions.close()
+        if self._cache is not None:
+            self._cache.close()
 
     @property
     def ready(self) -> bool:
         """Whether every model is warm."""
-        return self._scorer is not None
+        return self._editions.current is not None
 
     def scorer(self) -> Scorer:
-        """The scorer. Raises NotReady with where each model stands."""
-        if self._scorer is None:
-            raise NotReady(f"not ready: {_in_words(list(self._states.values()))}")
-        return self._scorer
+        """The scorer, for what ends before a swap could: `in_use` for a request. Raises NotReady, as that does."""
+        return self._ready(self._editions.current)
+
+    @contextmanager
+    def in_use(self) -> Iterator[Scorer]:
+        """One set of models for a whole request. Raises NotReady with where each model stands."""
+        with self._editions.in_use() as scorer:
+            yield self._ready(scorer)
 
     def catalogue(self) -> Catalogue:
         """The served models. Raises NotReady."""
@@ -93,15 +129,17 @@ class Desk:
             ready=self.ready,
             models=list(self._states.values()),
             uptime_s=round(time.monotonic() - self._started, 1),
-            queue=None if self._scorer is None else _queue(self._scorer.pool),
-            cache=self._cache_info(),
+            queue=_queue(self._editions.current),
+            update=self._update,
+            cache=cache_info(self.settings.cache, self._cache, self._served_models),
             limits=self._limits(),
             versions={"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
         )
 
     async def purge(self, request: PurgeRequest) -> PurgeResponse:
         """Forget kept scores. Raises InvalidRequest, or CacheFault when it could not be done."""
-        cache = self.scorer().cache
+        self.scorer()  # raises NotReady
+        cache = self._cache
         parts = [request.model, request.prompt_id, request.essay]
         if request.everything == any(part is not None for part in parts):
             raise InvalidRequest(
@@ -116,8 +154,9 @@ class Desk:
 
     def render_metrics(self) -> bytes:
         """Prometheus' text."""
-        open_jobs = 0 if self._scorer is None else self._scorer.pool.open_jobs
-        return self.metrics.render(self._states, open_jobs)
+        scorer = self._editions.current
+        open_jobs, open_work_s = (scorer.pool.open_jobs, scorer.pool.open_work_s) if scorer else (0, 0.0)
+        return self.metrics.render(self._states, self.artifacts, open_jobs=open_jobs, open_work_s=open_work_s)
 
     def _limits(self) -> Limits:
         return Limits(
@@ -128,20 +167,57 @@ class Desk:
             timeout_s=self.settings.timeout_s,
         )
 
-    def _cache_info(self) -> CacheInfo:
-        models = [] if self._scorer is None else list(self._scorer.catalogue.models.values())
-        return cache_info(self.settings.cache, None if self._scorer is None else self._scorer.cache, models)
+    @property
+    def _served_models(self) -> list[ServedModel]:
+        scorer = self._editions.current
+        return list(scorer.catalogue.models.values()) if scorer else []
 
-    def _make_scorer(self, warm: WarmModels) -> Scorer:
+    def _ready(self, scorer: Scorer | None) -> Scorer:
+        if scorer is None:
+            raise NotReady(f"not ready: {_in_words(list(self._states.values()))}")
+        return scorer
+
+    def _load(self, artifacts: Sequence[LocalArtifact], note: Callable[[ModelState], None]) -> WarmModels:
+        settings = self.settings
+        return load_and_warm(artifacts, settings.num_lanes, note, settings.make_runtimes(), require=settings.require)
+
+    def _serve(self, artifacts: Sequence[LocalArtifact], warm: WarmModels, states: dict[str, ModelState]) -> None:
+        failed = {state.name: state.detail or "" for state in states.values() if state.state == "failed"}
+        warm.catalogue.unavailable.update(failed)
         settings = self.settings
         limits = RequestLimits(settings.timeout_s, settings.batch_timeout_s, settings.max_batch_essays)
-        cache = None if settings.cache.kind == "off" else ResultCache(settings.cache)
-        if cache is not None:
-            self.metrics.registry.register(CacheCollector(cache, list(warm.catalogue.models.values())))
-        return Scorer(warm.catalogue, LanePool(warm.lanes, settings.max_open_jobs), self.metrics, limits, cache)
+        pool = LanePool(
+            warm.lanes,
+            max_open_jobs=settings.max_open_jobs,
+            max_wait_s=settings.max_wait_s,
+            on_drop=self.metrics.dropped,
+        )
+        self._editions.replace(Scorer(warm.catalogue, pool, self.metrics, limits, self._cache))
+        self._states, self.artifacts = states, tuple(artifacts)
+
+    def _finish_update(self, artifacts: Sequence[LocalArtifact], *, switched: bool) -> None:
+        self.metrics.served_stale(sum(artifact.stale for artifact in artifacts))
+        self.metrics.updated(switched=switched, refused=False)
+        num_switches = self._update.num_switches + switched
+        self._update = UpdateInfo(state="served" if num_switches else "none", num_switches=num_switches)
 
 
-def _queue(pool: LanePool) -> QueueInfo:
+def _require_none_lost(
+    before: Sequence[ServedModel],
+    offered: Sequence[LocalArtifact],
+    warm: WarmModels,
+    states: Mapping[str, ModelState],
+) -> None:
+    """Raise UpdateRefused when a model that is served now, and would be, does not work in its new version."""
+    kept = {model.name for model in before} & {artifact.name for artifact in offered}
+    if lost := sorted(kept - warm.catalogue.models.keys()):
+        raise UpdateRefused("; ".join(states[name].detail or name for name in lost))
+
+
+def _queue(scorer: Scorer | None) -> QueueInfo | None:
+    if scorer is None:
+        return None
+    pool = scorer.pool
     return QueueInfo(lanes=len(pool.lanes), open_jobs=pool.open_jobs, max_open_jobs=pool.max_open_jobs)
 
 

@@ -11,14 +11,17 @@ ServingError (essays.errors.FairmarkError)
 │   └── NotAuthenticated                         no API key, or none that is known
 ├── NotAllowed                                   a known key, but one that may not do this
 ├── CacheFault                                   the cache failed: a miss, and an error for a purge alone
+├── UpdateRefused                                a changed set of champions that must not replace the served one
 ├── NotReady                                     models are still being loaded, or could not be
 ├── PortTaken                                    another process listens where the service should
-├── Overloaded                                   as many essays wait as may wait
+├── Overloaded                                   as much work waits as may wait
+├── ClientGone                                   nobody is there any more who could be answered
 └── DeadlinePassed                               no score within the time that a request may take
 
 No message holds a part of an essay: of what a caller sent, at most 80 characters of a name are quoted.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,6 +90,10 @@ class CacheFault(ServingError):
         """One of a closed list, for counting: locked, full, corrupt, unreachable, timeout, closed."""
 
 
+class UpdateRefused(ServingError):
+    """A changed set of champions that must not replace what is served."""
+
+
 class NotReady(ServingError):
     """The models are not there yet."""
 
@@ -97,6 +104,15 @@ class PortTaken(ServingError):
 
 class Overloaded(ServingError):
     """No room to wait in."""
+
+    def __init__(self, message: str, *, retry_after_s: int = RETRY_AFTER_S) -> None:
+        super().__init__(message)
+        self.retry_after_s = max(retry_after_s, RETRY_AFTER_S)
+        """When there is likely to be room, in whole seconds."""
+
+
+class ClientGone(ServingError):
+    """The client closed its connection before it was answered."""
 
 
 class DeadlinePassed(ServingError):
@@ -132,13 +148,14 @@ class Reply:
 
     status: int
     detail: ErrorDetail
+    retry_after_s: int = RETRY_AFTER_S
 
     @property
     def headers(self) -> dict[str, str]:
         """Headers that go with the status."""
         if self.status == 401:
             return {"WWW-Authenticate": "Bearer"}
-        return {"Retry-After": str(RETRY_AFTER_S)} if self.status in (429, 503) else {}
+        return {"Retry-After": str(self.retry_after_s)} if self.status in (429, 503) else {}
 
 
 STATUS_AND_CODE: Sequence[tuple[type[FairmarkError], int, str]] = (
@@ -157,6 +174,8 @@ STATUS_AND_CODE: Sequence[tuple[type[FairmarkError], int, str]] = (
     (UnscorableEssay, 422, "unscorable_essay"),
     (BadInput, 422, "invalid_request"),
     (Overloaded, 429, "overloaded"),
+    # nginx's number for it; seen in metrics alone.
+    (ClientGone, 499, "client_gone"),
     (NotReady, 503, "not_ready"),
     (CacheFault, 503, "cache_unavailable"),
     (DeadlinePassed, 504, "deadline_passed"),
@@ -175,7 +194,8 @@ def reply_to(error: FairmarkError) -> Reply:
     if isinstance(error, UnscorableEssay):
         code = error.reason
     field, hint = (error.field, error.hint) if isinstance(error, BadInput) else (None, None)
-    return Reply(status, ErrorDetail(code=code, message=str(error), field=field, hint=hint))
+    detail = ErrorDetail(code=code, message=str(error), field=field, hint=hint)
+    return Reply(status, detail, error.retry_after_s if isinstance(error, Overloaded) else RETRY_AFTER_S)
 
 
 def reply_to_http(status: int, message: str, hint: str) -> Reply:
@@ -195,15 +215,21 @@ def from_validation(error: ValidationError) -> RequestError:
     first = faults[0]
     if first["type"] == "json_invalid":
         return MalformedRequest(f"the body is no JSON: {first['msg'].removeprefix('Invalid JSON: ')}", hint=_JSON_HINT)
-    field = ".".join(str(part)[:MAX_NAME_CHARACTERS] for part in first["loc"]) or None
+    field = ".".join(map(_shown, first["loc"])) or None
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return InvalidRequest(
         f"{field or 'the body'}: {_in_words(first['type'], first['msg'])}{more}", field=field, hint=_DOCS_HINT
     )
 
 
+_PLAIN_NAME = re.compile(rf"\w{{1,{MAX_NAME_CHARACTERS}}}")
 _JSON_HINT = "send a JSON object in UTF-8"
 _DOCS_HINT = "/docs shows what each call takes"
+
+
+def _shown(part: str | int) -> str:
+    """A level of a field's name. Callers choose those of unknown fields, and may have put an essay there."""
+    return str(part) if _PLAIN_NAME.fullmatch(str(part)) else "(not a plain name)"
 
 
 def _in_words(kind: str, message: str) -> str:

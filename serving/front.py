@@ -61,7 +61,9 @@ class Front:
     def __init__(self, address: tuple[str, int]) -> None:
         """Listen from now on, in a thread. Raises PortTaken when the address cannot be listened at."""
         self.board = Board()
-        self.lock_file = Path(tempfile.mkdtemp(prefix="fairmark-front-")) / "worker"
+        self.folder = Path(tempfile.mkdtemp(prefix="fairmark-front-"))
+        """For what this process and its workers tell each other."""
+        self.lock_file = self.folder / "worker"
         self.lock_file.touch()
         atexit.register(self.clean_up)
         os.environ[LOCK_VARIABLE] = str(self.lock_file)
@@ -99,7 +101,7 @@ class Front:
 
     def clean_up(self) -> None:
         """Remove what lies on disk of it."""
-        shutil.rmtree(self.lock_file.parent, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def failure(self) -> str | None:
         """Why a worker gave up, if one did."""
@@ -145,6 +147,12 @@ class Front:
             return _response("503 Service Unavailable", self.board.readiness().model_dump_json())
         detail = ErrorDetail(code="not_ready", message="not ready: models are being loaded", hint="ask /readyz")
         return _response("503 Service Unavailable", ErrorResponse(error=detail).model_dump_json())
+
+
+def front_folder() -> Path | None:
+    """Where a worker's parent process and it tell each other things; none for a worker without such a parent."""
+    path = os.environ.get(LOCK_VARIABLE)
+    return Path(path).parent if path else None
 
 
 def worker_is_up() -> None:

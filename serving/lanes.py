@@ -1,22 +1,32 @@
-"""Lanes: threads that each score one essay at a time with sessions of their own, behind a bounded queue.
+"""Lanes: threads that each score one essay at a time with sessions of their own, behind a queue bounded by work.
 
-Work that waits past its deadline is dropped before it runs; work that runs past it keeps its lane until it ends, since
-a running graph cannot be stopped, and counts as open for so long.
+A request is taken only when it is expected to get a lane within `max_wait_s`, by the times that runs took lately; so a
+queue of long essays is shorter than one of short ones. Models share the lanes fairly (`fair_queue`), and one that holds
+little of the queue gets in although another has filled it. Work that waits past its deadline, or whose client left, is
+dropped before it runs; work that runs past it keeps its lane until it ends, since a running graph cannot be stopped,
+and counts as open for so long.
 """
 
 import asyncio
+import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from serving.errors import DeadlinePassed, Overloaded
+from serving.fair_queue import FairQueue
+from serving.pace import Pace
 from serving.runtimes import Session
 
 Result = TypeVar("Result")
+
+_KEPT_SHARE = 0.25
+"""Of the places in the queue, those that models which hold few can count on, all together."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,17 @@ class Lane:
 
 
 @dataclass(frozen=True)
+class Job(Generic[Result]):
+    """Work for a lane."""
+
+    run: Callable[[Lane], Result]
+    flow: str
+    """Whose share of the lanes it takes: the name of the model that runs."""
+    num_characters: int
+    """Of the essay: what the time of a run grows with."""
+
+
+@dataclass(frozen=True)
 class Done(Generic[Result]):
     """What a job gave, and how long it had waited for its lane."""
 
@@ -36,33 +57,64 @@ class Done(Generic[Result]):
     waited_ms: float
 
 
-class LanePool:
-    """Runs jobs on free lanes, in the order they come."""
+class _Open:
+    """A job that waits or runs."""
 
-    def __init__(self, lanes: Sequence[Lane], max_open_jobs: int) -> None:
+    def __init__(self, job: Job[Any], expected_s: float) -> None:
+        self.job = job
+        self.expected_s = expected_s
+        self.submitted = time.perf_counter()
+        self.future: Future[Done[Any]] = Future()
+
+
+class LanePool:
+    """Runs jobs on free lanes."""
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        *,
+        max_open_jobs: int,
+        max_wait_s: float = math.inf,
+        on_drop: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_drop` is told of every job that waited in vain."""
         self.lanes = tuple(lanes)
         self.max_open_jobs = max_open_jobs
-        self._free: SimpleQueue[Lane] = SimpleQueue()
+        self.max_wait_s = max_wait_s
+        self._on_drop = on_drop
+        self._pace = Pace()
+        self._queue: FairQueue[_Open] = FairQueue()
+        self._num_open: Counter[str] = Counter()
+        self._open_work_s: Counter[str] = Counter()
+        self._flows = frozenset(name for lane in lanes for name in lane.sessions)
+        # Guards everything above.
+        self._lock = threading.Lock()
+        # What lanes wait at: a call for each job that comes, and one for each lane when the pool closes. Waiting at a
+        # condition would be plainer, and costs a job twice the time in the pool.
+        self._calls: SimpleQueue[bool] = SimpleQueue()
+        self._closed = False
         for lane in self.lanes:
-            self._free.put(lane)
-        self._threads = ThreadPoolExecutor(max_workers=len(self.lanes), thread_name_prefix="lane")
-        self._open_jobs = 0
-        self._counter_lock = threading.Lock()
+            threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane.number}", daemon=True).start()
 
     @property
     def open_jobs(self) -> int:
         """Jobs that wait or run."""
-        return self._open_jobs
+        return self._num_open.total()
 
-    async def run(self, jobs: Sequence[Callable[[Lane], Result]], timeout_s: float) -> list[Done[Result]]:
+    @property
+    def open_work_s(self) -> float:
+        """How long one lane alone would need for all of them, as expected when they came."""
+        return self._open_work_s.total()
+
+    async def run(self, jobs: Sequence[Job[Result]], timeout_s: float) -> list[Done[Result]]:
         """All jobs' results in order, side by side where lanes are free.
 
-        Raises Overloaded, with none of them started, when there is no room to wait in; DeadlinePassed after
-        `timeout_s`; else what a job raised.
+        Raises Overloaded, with none of them started, when too much waits; DeadlinePassed after `timeout_s`; else what a
+        job raised.
         """
-        self._admit(len(jobs))
-        futures = [self._submit(job) for job in jobs]
-        waiting = [asyncio.wrap_future(future) for future in futures]
+        opened = self._submit(jobs)
+        waiting = [asyncio.wrap_future(each.future) for each in opened]
         try:
             async with asyncio.timeout(timeout_s):
                 return list(await asyncio.gather(*waiting))
@@ -71,38 +123,101 @@ class LanePool:
                 f"no score within {timeout_s:.3g} s; the service is busy or the essay is long: try again later"
             ) from None
         finally:
-            # Cancels what still waits for a lane; what runs goes on.
-            for future in futures:
-                future.cancel()
+            for each in opened:
+                self._drop(each)
 
     def close(self) -> None:
         """Drop what waits, and end the threads when what runs is done."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._closed = True
+            waiting = [self._queue.take() for _ in range(len(self._queue))]
+            for each in waiting:
+                self._forget(each)
+        for _ in self.lanes:
+            self._calls.put(False)
+        for each in waiting:
+            each.future.cancel()
 
-    def _admit(self, num_jobs: int) -> None:
-        with self._counter_lock:
-            if self._open_jobs + num_jobs > self.max_open_jobs:
-                raise Overloaded(
-                    f"{self._open_jobs} jobs are open and at most {self.max_open_jobs} may be; try again later"
-                )
-            self._open_jobs += num_jobs
+    def _submit(self, jobs: Sequence[Job[Result]]) -> list[_Open]:
+        with self._lock:
+            self._admit(jobs)
+            opened = [_Open(job, self._pace.expected_s(job.flow, job.num_characters)) for job in jobs]
+            for each in opened:
+                self._num_open[each.job.flow] += 1
+                self._open_work_s[each.job.flow] += each.expected_s
+                self._queue.put(each.job.flow, each, each.expected_s)
+        for _ in opened:
+            self._calls.put(True)
+        return opened
 
-    def _submit(self, job: Callable[[Lane], Result]) -> "Future[Done[Result]]":
-        submitted = time.perf_counter()
+    def _admit(self, jobs: Sequence[Job[Result]]) -> None:
+        wait_s = max((self._expected_wait_s(job.flow) for job in jobs), default=0.0)
+        if wait_s > self.max_wait_s:
+            raise Overloaded(
+                f"an essay would wait about {wait_s:.1f} s for a lane and at most {self.max_wait_s:g} s are accepted;"
+                " try again later",
+                retry_after_s=math.ceil(wait_s - self.max_wait_s),
+            )
+        num_wanted = Counter(job.flow for job in jobs)
+        if self.open_jobs + len(jobs) + self._kept_for_others(num_wanted) > self.max_open_jobs:
+            raise Overloaded(
+                f"{self.open_jobs} jobs are open and at most {self.max_open_jobs} may be; try again later",
+                retry_after_s=math.ceil(wait_s),
+            )
 
-        def on_lane() -> Done[Result]:
-            waited_ms = (time.perf_counter() - submitted) * 1000
-            # There are as many lanes as threads, so this never waits.
-            lane = self._free.get_nowait()
-            try:
-                return Done(job(lane), waited_ms)
-            finally:
-                self._free.put(lane)
+    def _expected_wait_s(self, flow: str) -> float:
+        """While a flow's work is done, each other flow gets as much time at most: its own work, or this one's."""
+        own_s = self._open_work_s[flow]
+        return sum(min(work_s, own_s) for work_s in self._open_work_s.values()) / len(self.lanes)
 
-        future = self._threads.submit(on_lane)
-        future.add_done_callback(self._close_job)
-        return future
+    def _kept_for_others(self, wanted: Mapping[str, int]) -> int:
+        """Places that flows with less than their part of the kept share have left to them."""
+        part = int(self.max_open_jobs * _KEPT_SHARE) // max(len(self._flows), 1)
+        return sum(max(part - self._num_open[name], 0) for name in self._flows - wanted.keys())
 
-    def _close_job(self, _: "Future[Done[Result]]") -> None:
-        with self._counter_lock:
-            self._open_jobs -= 1
+    def _work(self, lane: Lane) -> None:
+        while self._calls.get():
+            with self._lock:
+                if not len(self._queue):
+                    continue  # the job that this call was for was dropped
+                each = self._queue.take()
+                # From here on it cannot be cancelled; just before, it may have been.
+                runs = each.future.set_running_or_notify_cancel()
+                if not runs:
+                    self._forget(each)
+            if runs:
+                self._run(each, lane)
+            else:
+                self._on_drop()
+            del each  # while this thread waits, nothing of the request should live on
+
+    def _run(self, each: _Open, lane: Lane) -> None:
+        job, started = each.job, time.perf_counter()
+        try:
+            done = Done(job.run(lane), (started - each.submitted) * 1000)
+        except BaseException as error:  # noqa: BLE001 - whoever asked gets it; the lane goes on
+            with self._lock:
+                self._forget(each)
+            each.future.set_exception(error)
+        else:
+            with self._lock:
+                self._forget(each)
+                self._pace.learn(job.flow, job.num_characters, time.perf_counter() - started)
+            each.future.set_result(done)
+
+    def _drop(self, each: _Open) -> None:
+        """Take a job out that still waits; one that runs goes on."""
+        if each.future.done() and not each.future.cancelled():
+            return
+        with self._lock:
+            if not self._queue.discard(each.job.flow, each):
+                return
+            self._forget(each)
+        each.future.cancel()
+        self._on_drop()
+
+    def _forget(self, each: _Open) -> None:
+        flow = each.job.flow
+        self._num_open[flow] -= 1
+        # Sums of floats that come and go do not end at zero by themselves.
+        self._open_work_s[flow] = self._open_work_s[flow] - each.expected_s if self._num_open[flow] else 0.0

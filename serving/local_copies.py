@@ -156,13 +156,20 @@ def asked_for(store_url: str, models: Sequence[str]) -> str:
 
 
 def hold(root: Path, digests: Iterable[str]) -> None:
-    """Keep these folders from being pruned as long as this process lives."""
+    """Keep these folders from being pruned, until `let_go` or the end of this process."""
     for digest in digests:
         path = _state(root) / f"{digest}.used"
         if path not in _held:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             _held[path] = descriptor
+
+
+def let_go(root: Path) -> None:
+    """Hold only what is served and what was before the last change."""
+    wanted = known(root).digests
+    for path in [path for path in _held if path.parent == _state(root) and path.stem not in wanted]:
+        os.close(_held.pop(path))
 
 
 def prune(root: Path, staging: Path) -> list[str]:

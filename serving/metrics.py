@@ -3,10 +3,11 @@
 BentoML's own request metrics are turned off: they have a series for every path that anybody asks for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serving.catalogue import LocalArtifact
 from serving.schemas import ModelState
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -41,6 +42,31 @@ class Metrics:
         self._stale = Gauge(
             "fairmark_stale_artifacts", "Models served although nobody answered at the store.", registry=self.registry
         )
+        self._served = Gauge(
+            "fairmark_model_info",
+            "1 for each version that is served.",
+            ["model", "version", "digest"],
+            registry=self.registry,
+        )
+        self._updates = Counter(
+            "fairmark_updates",
+            "Changed sets of champions, by what became of them.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._refused = Gauge(
+            "fairmark_update_refused", "1 while the champions are not what is served.", registry=self.registry
+        )
+        for outcome in ("served", "refused"):
+            self._updates.labels(outcome)
+        self._dropped = Counter(
+            "fairmark_dropped_jobs",
+            "Runs of a model that waited in vain: their time was over or their client had left.",
+            registry=self.registry,
+        )
+        self._open_work = Gauge(
+            "fairmark_open_work_seconds", "Time that one lane would need for all open runs.", registry=self.registry
+        )
         self._open_jobs = Gauge("fairmark_open_jobs", "Runs of a model that wait or go on.", registry=self.registry)
 
     def answered(self, route: str, status: int, duration_s: float) -> None:
@@ -54,13 +80,35 @@ class Metrics:
         if infer_s is not None:
             self._infer_seconds.labels(model).observe(infer_s)
 
+    def dropped(self) -> None:
+        """A run was dropped before it began."""
+        self._dropped.inc()
+
     def served_stale(self, count: int) -> None:
         """So many models are served of which nobody could say whether they are champions still."""
         self._stale.set(count)
 
-    def render(self, states: Mapping[str, ModelState], open_jobs: int) -> bytes:
+    def updated(self, *, switched: bool, refused: bool) -> None:
+        """A changed set of champions was looked at; neither, when it was what is served already."""
+        self._refused.set(refused)
+        if switched or refused:
+            self._updates.labels("refused" if refused else "served").inc()
+
+    def render(
+        self,
+        states: Mapping[str, ModelState],
+        artifacts: Sequence[LocalArtifact],
+        *,
+        open_jobs: int,
+        open_work_s: float,
+    ) -> bytes:
         """Everything in Prometheus' text format."""
+        self._ready.clear()
+        self._served.clear()
+        for artifact in artifacts:
+            self._served.labels(artifact.name, artifact.version, artifact.digest).set(1)
         for name, state in states.items():
             self._ready.labels(name).set(state.state == "ready")
         self._open_jobs.set(open_jobs)
+        self._open_work.set(open_work_s)
         return generate_latest(self.registry)

@@ -4,9 +4,7 @@ BentoML hosts it (`serving.service`). It is not made of `bentoml.api` methods, b
 the essay in it, answer errors in three different forms, and accept fields that they do not know.
 """
 
-import logging
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -37,15 +35,14 @@ from serving.errors import (
 )
 from serving.headers import DOCS_POLICY, HeaderLimit, ListedOrigins, SafeHeaders
 from serving.metrics import CONTENT_TYPE
+from serving.mistakes import log_mistake
 from serving.openapi import document
+from serving.presence import unless_gone
 from serving.web.page import STATIC_FOLDER, Page
 
 GetDesk = Callable[[], Desk]
 Handler = Callable[[Request], Awaitable[Response]]
 ShowError = Callable[[Reply], Response]
-
-# BentoML's logger: what it is configured with shows where the service runs.
-logger = logging.getLogger("bentoml.fairmark")
 
 
 def create_app(get_desk: GetDesk, swagger_folder: Path) -> Starlette:
@@ -93,7 +90,8 @@ def _call_route(call: Call, get_desk: GetDesk) -> Route:
                 taken = call.takes.model_validate_json(body)
             except ValidationError as error:
                 raise from_validation(error) from None  # the chained error would carry the essay
-        given = await call.answer(desk, taken, cache_mode(request.headers))
+        work = call.answer(desk, taken, cache_mode(request.headers))
+        given = await (unless_gone(request, work) if call.takes else work)
         return Response(given.model_dump_json(), headers=cache_headers(given), media_type=JSON)
 
     return Route(call.path, _guarded(call.path, get_desk, handle, json_error), methods=[call.method])
@@ -111,7 +109,7 @@ def _guarded(route: str, get_desk: GetDesk, handle: Handler, show_error: ShowErr
         except ClientDisconnect:
             response = show_error(reply_to(MalformedRequest("the connection ended before the body did")))
         except Exception as error:  # noqa: BLE001 - the last guard: our mistake must not print an essay
-            _log_mistake(route, error)
+            log_mistake(route, error)
             response = show_error(internal_error())
         get_desk().metrics.answered(route, response.status_code, time.perf_counter() - started)
         return response
@@ -136,9 +134,3 @@ async def _routing_error(request: Request, error: Exception) -> Response:
     response = json_error(reply)
     response.headers.update(error.headers or {})
     return response
-
-
-def _log_mistake(route: str, error: Exception) -> None:
-    # Frames and the error's kind, but not its text: that may quote what the caller sent.
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("mistake while answering %s: %s\n%s", route, type(error).__name__, frames)

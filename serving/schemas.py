@@ -339,11 +339,26 @@ class Limits(Schema):
     """For one essay."""
 
 
+class UpdateInfo(Schema):
+    """What became of the last change of champions; until a set is warm, or when it is refused, the last one stays."""
+
+    state: Literal["none", "loading", "served", "refused"]
+    """`none`: the models are those of the start."""
+    reason: str | None = None
+    """Why it was refused."""
+    num_switches: int = 0
+    """Changes that were served, since this worker process began."""
+    models: list[ModelState] = []
+    """Where its models stand, while they are loaded or after they were refused."""
+
+
 class StatusResponse(Schema):
     """The state of the service."""
 
     ready: bool
     models: list[ModelState]
+    update: UpdateInfo
+    """The last change of champions."""
     uptime_s: float
     queue: QueueInfo | None
     """null while nothing can be scored yet."""

@@ -16,10 +16,11 @@ from serving.advice import flags_for
 from serving.cache.result_cache import ResultCache
 from serving.cache.runs import CachedRuns, CacheMode, Part
 from serving.catalogue import Catalogue, ServedModel
-from serving.errors import DeadlinePassed, InvalidRequest, reply_to
+from serving.errors import DeadlinePassed, InvalidRequest, internal_error, reply_to
 from serving.inference import member_unit_scores, raw_unit_score
 from serving.lanes import LanePool
 from serving.metrics import Metrics
+from serving.mistakes import log_mistake
 from serving.schemas import (
     BatchItem,
     BatchResponse,
@@ -102,6 +103,9 @@ class Scorer:
                     return BatchItem(result=await self.score(request.essay, request.prompt_id, request.model, mode))
                 except FairmarkError as error:
                     return BatchItem(error=reply_to(error).detail)
+                except Exception as error:  # noqa: BLE001 - one essay that breaks something must not cost the others
+                    log_mistake("one essay of a batch", error)
+                    return BatchItem(error=internal_error().detail)
 
         return BatchResponse(results=list(await asyncio.gather(*map(one, requests))))
 

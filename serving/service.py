@@ -10,9 +10,11 @@ import atexit
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 
 # BentoML reads this once, when it first wants to tell its makers what was started here.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
@@ -29,19 +31,33 @@ from starlette.types import Receive, Scope, Send
 
 from essays.console import EXIT_FAILED, say
 from essays.errors import FairmarkError
+from essays.registry import ChampionPointer
 from essays.settings import load_settings
 from essays.signatures import trusted_key
 from essays.store import open_store
-from serving.artifacts import acquire, acquire_within, hand_over, handed_over, refused_before
+from serving.artifacts import (
+    OnRefused,
+    acquire,
+    acquire_within,
+    fetch_changed,
+    hand_over,
+    handed_over,
+    refused_before,
+    settle,
+)
 from serving.catalogue import LocalArtifact
-from serving.config import ServingSettings
+from serving.config import ServiceSettings, ServingSettings
 from serving.desk import Desk
-from serving.front import Front, end_service, worker_is_up
+from serving.dumps import forbid_core_dumps
+from serving.front import Front, end_service, front_folder, worker_is_up
 from serving.loading import load_and_warm
+from serving.offers import Offers
 from serving.routes import create_app
 from serving.schemas import ModelState
 from serving.stopping import wrap_handlers
 from serving.swagger import swagger_folder
+from serving.swapping import follow, served_by_the_last
+from serving.watching import Watcher
 
 # Longer than any request of ours may take, so that its own answer never comes first.
 REQUEST_TIMEOUT_S = 240
@@ -77,11 +93,13 @@ class EssayScoring:
     def __init__(self) -> None:
         self.settings = load_settings(ServingSettings)
         self.desk = Desk(self.settings.service)
+        self.closing = threading.Event()
 
     @bentoml.on_deployment
     @staticmethod
     def prepare() -> None:
         """Fetch, verify, load and try every model, or end the process with the reason; answer `/readyz` meanwhile."""
+        forbid_core_dumps()
         try:
             _prepare(load_settings(ServingSettings), listening_address())
         except FairmarkError as error:
@@ -93,16 +111,20 @@ class EssayScoring:
     @bentoml.on_startup
     def open(self) -> None:
         """Load and warm in a thread, so that health checks are answered meanwhile."""
-        artifacts = handed_over()
+        forbid_core_dumps()
+        front = front_folder()
+        offers = Offers(front) if front else None
+        artifacts = (served_by_the_last(offers) if offers else None) or handed_over()
         if artifacts is None:
             artifacts = fetch(self.settings, lambda state: None, {})
         self.desk.expect(artifacts, refused_before())
         worker_is_up()
-        threading.Thread(target=self._open, args=(artifacts,), name="opening", daemon=True).start()
+        threading.Thread(target=self._open, args=(artifacts, offers), name="opening", daemon=True).start()
 
     @bentoml.on_shutdown
     def close(self) -> None:
         """End the lanes."""
+        self.closing.set()
         self.desk.close()
 
     async def __is_ready__(self) -> bool:
@@ -112,18 +134,17 @@ class EssayScoring:
         body = self.desk.readiness().model_dump_json()
         raise HTTPException(503, body, headers={"Content-Type": "application/json", "Retry-After": "1"})
 
-    def _open(self, artifacts: list[LocalArtifact]) -> None:
+    def _open(self, artifacts: list[LocalArtifact], offers: Offers | None) -> None:
         try:
             self.desk.open(artifacts, _log_state)
         except FairmarkError as error:
             logger.error("not ready, and will not be: %s", error)
             end_service(str(error))
             return
-        # What is loaded stays: collecting garbage among it is wasted time, and a pause in some answer.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        _spare_the_collector()
         logger.info("ready: %s", ", ".join(self.desk.catalogue().models))
+        if offers is not None:
+            follow(self.desk, offers, self.closing, _spare_the_collector)
 
 
 def fetch(
@@ -131,19 +152,13 @@ def fetch(
 ) -> list[LocalArtifact]:
     """The models to serve, as verified folders; where any will do, `refused` is told why others are missing."""
     service, public_key = settings.service, settings.signing.public_key_file
-    refused.clear()  # another try may find mended what the last one refused
-
-    def on_refused(name: str, error: FairmarkError) -> None:
-        say(f"{name} is not served: {error}")
-        refused[name] = str(error)
-
     return acquire(
         open_store(settings.store),
         service.models,
         service.artifact_folder,
         trusted=trusted_key(public_key) if public_key else None,
         report=report,
-        on_refused=on_refused if service.require == "any" else None,
+        on_refused=_on_refused(service, refused),
     )
 
 
@@ -160,7 +175,51 @@ def _prepare(settings: ServingSettings, address: tuple[str, int]) -> None:
     hand_over(artifacts, refused)
     atexit.register(_end_with_reason, front)
     front.wait_for_workers(list(warm.catalogue.models))
-    front.give_listener_to_circus(lambda: wrap_handlers(service.drain_s, front.stop))
+    watcher = _watcher(settings, artifacts, Offers(front.folder))
+    front.give_listener_to_circus(lambda: _begin(settings, front, watcher))
+
+
+def _begin(settings: ServingSettings, front: Front, watcher: Watcher) -> None:
+    """BentoML is about to start its worker: from now on signals and champions are heeded."""
+    wrap_handlers(settings.service.drain_s, front.stop)
+    signal.signal(signal.SIGHUP, watcher.look_now)
+    watcher.start()
+
+
+def _watcher(settings: ServingSettings, artifacts: list[LocalArtifact], offers: Offers) -> Watcher:
+    service, public_key = settings.service, settings.signing.public_key_file
+    store = open_store(settings.store)
+
+    def fetch_others(refused: dict[str, str]) -> tuple[list[LocalArtifact], list[ChampionPointer]]:
+        return fetch_changed(
+            store,
+            service.models,
+            service.artifact_folder,
+            trusted=trusted_key(public_key) if public_key else None,
+            on_refused=_on_refused(service, refused),
+        )
+
+    settle_on = partial(settle, store, service.models, service.artifact_folder)
+    return Watcher(store, artifacts, offers, fetch=fetch_others, settle=settle_on, watch_s=service.watch_s)
+
+
+def _on_refused(service: ServiceSettings, refused: dict[str, str]) -> OnRefused | None:
+    """Where any model will do: what notes why others are missing."""
+    refused.clear()  # another try may find mended what the last one refused
+
+    def note(name: str, error: FairmarkError) -> None:
+        say(f"{name} is not served: {error}")
+        refused[name] = str(error)
+
+    return note if service.require == "any" else None
+
+
+def _spare_the_collector() -> None:
+    """What is loaded stays: collecting garbage among it is wasted time, and a pause in some answer."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _end_with_reason(front: Front) -> None:

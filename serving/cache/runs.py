@@ -24,7 +24,7 @@ from serving.cache.sql_store import Check
 from serving.catalogue import Catalogue, ServedModel
 from serving.errors import DeadlinePassed
 from serving.inference import Run, encode, infer, member_unit_scores, raw_unit_score
-from serving.lanes import Lane, LanePool
+from serving.lanes import Job, Lane, LanePool
 
 SCHEMA = 1
 """Of what a run holds and means; another number is another space."""
@@ -221,13 +221,13 @@ class _Request:
                     self.counted.ledger.computed(name, run_s, bypassed=self.mode is CacheMode.BYPASS)
         return parts
 
-    def _job(self, model: ServedModel) -> Callable[[Lane], Part]:
+    def _job(self, model: ServedModel) -> Job[Part]:
         """What a lane does: encode, look whether the graph was given just this before, else run it and keep the run."""
         cache, essay, text, prompt_id = self.cache, self.essay, self.text, self.prompt.prompt_id
         space = self.spaces.get(model.name)
         reads = self.mode is CacheMode.USE and isinstance(model.manifest.encoding, TokenEncoding)
 
-        def job(lane: Lane) -> Part:
+        def on_lane(lane: Lane) -> Part:
             encoded = encode(model, text, prompt_id)
             if cache is None or essay is None or space is None:
                 return Part(infer(lane, model, encoded), "computed")
@@ -240,7 +240,7 @@ class _Request:
                 cache.keep(Pending(essay, space, input_key, run))
             return Part(run, "computed")
 
-        return job
+        return Job(on_lane, flow=model.name, num_characters=len(text))
 
     def _looks_for_near(self, cache: ResultCache, name: str) -> bool:
         if cache.settings.near == "off":

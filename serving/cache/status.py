@@ -1,6 +1,6 @@
 """How the cache stands: for `/status`, and for Prometheus."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -83,7 +83,8 @@ def _near_state(cache: ResultCache, model: ServedModel) -> NearState:
 class CacheCollector(Collector):
     """The ledger and the proof as Prometheus' metrics, read when it asks."""
 
-    def __init__(self, cache: ResultCache, models: Sequence[ServedModel]) -> None:
+    def __init__(self, cache: ResultCache, models: Callable[[], Sequence[ServedModel]]) -> None:
+        """`models` gives those that are served when it is asked."""
         self._cache = cache
         self._models = models
 
@@ -93,7 +94,7 @@ class CacheCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """All of them."""
-        infos = cache_info(self._cache.settings, self._cache, self._models)
+        infos = cache_info(self._cache.settings, self._cache, self._models())
         runs = CounterMetricFamily("fairmark_cache_runs", "Runs of a model, by tier.", labels=["model", "tier"])
         saved = CounterMetricFamily("fairmark_cache_saved_seconds", "Time of runs not needed.", labels=["model"])
         spent = CounterMetricFamily("fairmark_cache_lookup_seconds", "Time of look-ups.", labels=["model"])

@@ -15,6 +15,7 @@ from serving.access import require_key
 from serving.bodies import FORM, read_body
 from serving.desk import Desk
 from serving.errors import ErrorDetail, MalformedRequest, Reply, reply_to
+from serving.presence import unless_gone
 from serving.web.view import FormValues, PageView, errors_of, model_options, prompt_options, result_view
 
 WEB_FOLDER = Path(__file__).parent
@@ -43,7 +44,7 @@ class Page:
         if request.method != "POST":
             return self._render(self._form(desk, FormValues()), 200)
         body = await read_body(request, FORM, desk.settings.max_body_bytes, desk.settings.body_timeout_s)
-        return await self._answer(desk, parse_form(body))
+        return await unless_gone(request, self._answer(desk, parse_form(body)))
 
     def show_error(self, reply: Reply) -> Response:
         """The page with an error, where the form could not be read."""
@@ -56,9 +57,10 @@ class Page:
         try:
             if desk.settings.access.required:
                 require_key(desk.settings.access.keys, "score", values.api_key, field="api_key")
-            catalogue = desk.catalogue()
-            catalogue.prompt(values.prompt_id, catalogue.model(values.model))
-            comparison = await desk.scorer().compare(values.essay, values.prompt_id)
+            with desk.in_use() as scorer:
+                catalogue = scorer.catalogue
+                catalogue.prompt(values.prompt_id, catalogue.model(values.model))
+                comparison = await scorer.compare(values.essay, values.prompt_id)
         except FairmarkError as error:  # answered here, so that the writer's text stays in the form
             reply = reply_to(error)
             return self._render(_with_error(form, reply.detail), reply.status, reply.headers)

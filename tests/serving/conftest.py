@@ -79,12 +79,12 @@ def ngram_graph() -> onnx.ModelProto:
     return graph("ngrams", nodes, inputs, constants)
 
 
-def token_graph(num_tokens: int) -> onnx.ModelProto:
-    """A mean of word vectors under the mask, through one unit, squashed."""
+def token_graph(num_tokens: int, head_scale: float = 1.0) -> onnx.ModelProto:
+    """A mean of word vectors under the mask, through one unit, squashed. Another scale is another version."""
     rng = np.random.default_rng(RNG_SEED)
     constants = {
         "table": rng.normal(0, 1, (num_tokens, 8)).astype(np.float32),
-        "head": rng.normal(0, 0.5, (8, 1)).astype(np.float32),
+        "head": (rng.normal(0, 0.5, (8, 1)) * head_scale).astype(np.float32),
         "prompt_bias": np.array([0.1, 0.3], dtype=np.float32),
         "axis": np.array([1], dtype=np.int64),
         "last": np.array([2], dtype=np.int64),
@@ -124,8 +124,33 @@ def float_input(name: str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", NUM_FEATURES])
 
 
-def small_tokenizer() -> Tokenizer:
-    tokenizer = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, **{word: 2 + i for i, word in enumerate(WORDS)}}, "[UNK]"))
+def slowed(model: onnx.ModelProto, num_products: int) -> onnx.ModelProto:
+    """The graph with a useless road beside it, which depends on the input so that no optimizer can take it out."""
+    size = 1024
+    square = np.random.default_rng(RNG_SEED).normal(0, 1 / size, (size, size)).astype(np.float32)
+    nodes = [node for node in model.graph.node if "logit" not in node.output]
+    (add,) = (node for node in model.graph.node if "logit" in node.output)
+    add.output[0] = "plain_logit"
+    squash = nodes.pop()
+    steps = [
+        helper.make_node("ReduceMean", ["pooled"], ["level"], keepdims=0),
+        helper.make_node("Mul", ["square", "level"], ["product_0"]),
+        *[
+            helper.make_node("MatMul", [f"product_{number}", "square"], [f"product_{number + 1}"])
+            for number in range(num_products)
+        ],
+        helper.make_node("ReduceMean", [f"product_{num_products}"], ["left_over"], keepdims=0),
+        helper.make_node("Mul", ["left_over", "nothing"], ["no_score"]),
+        helper.make_node("Add", ["plain_logit", "no_score"], ["logit"]),
+    ]
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    constants |= {"square": square, "nothing": np.array(1e-9, np.float32)}
+    return graph("slowed", [*nodes, add, *steps, squash], list(model.graph.input), constants)
+
+
+def small_tokenizer(more_words: Sequence[str] = ()) -> Tokenizer:
+    words = [*WORDS, *more_words]
+    tokenizer = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, **{word: 2 + i for i, word in enumerate(words)}}, "[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     return tokenizer
 
@@ -217,12 +242,33 @@ class Bundles:
         encoding = NgramEncoding(shortest=2, longest=4, num_buckets=4096)
         return self._single("lexical", "lexical", ngram_graph(), encoding, self._folder("lexical"))
 
-    def tiny(self) -> Path:
+    def tiny(self, head_scale: float = 1.0) -> Path:
         folder = self._folder("tiny")
         tokenizer = small_tokenizer()
         tokenizer.save(str(folder / "tokenizer.json"))
         encoding = TokenEncoding(head_tokens=96, tail_tokens=32)
-        return self._single("tiny", "encoder", token_graph(tokenizer.get_vocab_size()), encoding, folder)
+        return self._single("tiny", "encoder", token_graph(tokenizer.get_vocab_size(), head_scale), encoding, folder)
+
+    def poisoned(self, raises: str, no_number: str) -> Path:
+        """`tiny` with two more words: on one the graph fails, on the other it gives no number."""
+        folder = self._folder("tiny")
+        tokenizer = small_tokenizer([no_number, raises])
+        tokenizer.save(str(folder / "tokenizer.json"))
+        model = token_graph(tokenizer.get_vocab_size() - 1)  # without a row for the last word
+        for tensor in model.graph.initializer:
+            if tensor.name == "table":
+                table = numpy_helper.to_array(tensor).copy()
+                table[-1] = np.nan
+                tensor.CopyFrom(numpy_helper.from_array(table, "table"))
+        return self._single("tiny", "encoder", model, TokenEncoding(head_tokens=96, tail_tokens=32), folder)
+
+    def heavy(self, num_products: int) -> Path:
+        """`tiny`, slowed down by products of large matrices, tens of milliseconds each, that do not count."""
+        folder = self._folder("tiny")
+        tokenizer = small_tokenizer()
+        tokenizer.save(str(folder / "tokenizer.json"))
+        model = slowed(token_graph(tokenizer.get_vocab_size()), num_products)
+        return self._single("tiny", "encoder", model, TokenEncoding(head_tokens=96, tail_tokens=32), folder)
 
     def ensemble(self, members: Mapping[str, Path]) -> Path:
         member_scores = {name: golden_of(self.folder / "parts" / name) for name in members}
@@ -313,13 +359,21 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
     return made
 
 
+@pytest.fixture(scope="session")
+def other_bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """The same three, trained again: lexical came out the same, tiny did not, and the ensemble fits this tiny."""
+    made = Bundles(tmp_path_factory.mktemp("other-bundles"))
+    made.ensemble({"lexical": made.lexical(), "tiny": made.tiny(head_scale=0.2)})
+    return made
+
+
 @pytest.fixture
 def file_store(tmp_path: Path) -> Store:
     """An empty store in a folder."""
     return open_store(StoreSettings(url=f"file://{tmp_path}/store"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def extract() -> Callable[[Sequence[Path], Path], list[LocalArtifact]]:
     """Turns bundles into verified folders."""
     return extracted

@@ -24,6 +24,7 @@ class Service:
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         self.process = process
+        self.port = port
         self.log_path = log
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
 

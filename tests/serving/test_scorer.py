@@ -17,6 +17,7 @@ from serving.catalogue import LocalArtifact
 from serving.config import ServiceSettings
 from serving.desk import Desk
 from serving.errors import DeadlinePassed, InvalidRequest, Overloaded
+from serving.lanes import Job
 from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from serving.schemas import ScoreRequest, ScoreResponse
 
@@ -71,6 +72,7 @@ def test_an_ensemble_mixes_calibrated_scores_and_calibrates_the_mix(desk: Desk) 
     assert answer.score == expected.score
 
 
+@pytest.mark.row(30)
 def test_an_essay_gets_one_score_alone_in_a_batch_and_reordered(desk: Desk) -> None:
     essays = [ESSAY, LONG_ESSAY, ESSAY.upper(), ESSAY.replace("school", "house")]
     requests = [ScoreRequest(essay=essay, prompt_id="asap-1", model="tiny") for essay in essays]
@@ -159,7 +161,7 @@ def held_lane(desk: Desk) -> Iterator[None]:
     """Its only lane busy with a job that ends when the block does."""
     release = threading.Event()
     pool = desk.scorer().pool
-    thread = threading.Thread(target=lambda: asyncio.run(pool.run([lambda _: release.wait(10)], 20)))
+    thread = threading.Thread(target=lambda: asyncio.run(pool.run([Job(lambda _: release.wait(10), "held", 1)], 20)))
     thread.start()
     while pool.open_jobs == 0:
         time.sleep(0.001)
@@ -182,6 +184,7 @@ def test_beyond_the_bound_a_request_is_refused_and_nothing_of_it_started(artifac
     desk.close()
 
 
+@pytest.mark.row(27)
 def test_an_essay_that_waits_past_its_deadline_is_dropped_and_a_running_one_keeps_its_lane(
     artifacts: list[LocalArtifact],
 ) -> None:

@@ -3,24 +3,20 @@
 import asyncio
 import itertools
 import math
-import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 
-from essays.encoding import TokenEncoding
-from essays.manifest import GRAPH_FILE
 from serving.cache.runs import CacheMode
 from serving.cache.sql_store import Check
 from serving.catalogue import LocalArtifact
 from serving.config import ServiceSettings
 from serving.desk import Desk
 from serving.errors import DeadlinePassed, Overloaded
+from serving.lanes import Job
 from serving.schemas import ScoreResponse
 
 PROMPT = "ellipse-overall"
@@ -157,7 +153,7 @@ def test_a_follower_waits_no_longer_than_it_may(artifacts: list[LocalArtifact], 
 
     async def wait() -> list[Any]:
         pool = desk.scorer().pool
-        block = asyncio.create_task(pool.run([lambda _: __import__("time").sleep(1)], 5))
+        block = asyncio.create_task(pool.run([Job(lambda _: time.sleep(1), "held", 1)], 5))
         await asyncio.sleep(0.05)
         essays = (desk.scorer().score(helpers.ESSAY, PROMPT, "tiny") for _ in range(3))
         outcomes = await asyncio.gather(*essays, return_exceptions=True)
@@ -306,18 +302,12 @@ def test_without_a_working_cache_every_score_is_computed(
 
 
 @pytest.fixture
-def versions(bundles: Any, artifacts: list[LocalArtifact], extract: Any, tmp_path: Path) -> list[list[LocalArtifact]]:
+def versions(
+    other_bundles: Any, artifacts: list[LocalArtifact], extract: Any, tmp_path: Path
+) -> list[list[LocalArtifact]]:
     """The tiny model in two versions that score apart."""
-    parts = bundles.folder / "parts" / "tiny"
-    model = onnx.load(str(parts / GRAPH_FILE))
-    for tensor in model.graph.initializer:
-        if tensor.name == "head":
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(0.2), "head"))
-    made = type(bundles)(tmp_path / "bundles")
-    folder = made._folder("tiny")
-    shutil.copy(parts / "tokenizer.json", folder)
-    changed = made._single("tiny", "encoder", model, TokenEncoding(head_tokens=96, tail_tokens=32), folder)
-    return [[each for each in artifacts if each.name == "tiny"], extract([changed], tmp_path / "extracted")]
+    changed = extract([other_bundles.paths["tiny"]], tmp_path / "extracted")
+    return [[each for each in artifacts if each.name == "tiny"], changed]
 
 
 @pytest.mark.row(23)

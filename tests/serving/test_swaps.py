@@ -1,0 +1,190 @@
+"""Champions that move while `bentoml serve` answers: switched without a failed request, refused if bad, moved back."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import psutil
+import pytest
+from onnx import numpy_helper
+
+from essays.manifest import GRAPH_FILE
+from essays.registry import bundle_key, find_champion, move_champion, read_champion
+from essays.store import Store
+from serving.config import ServiceSettings
+from serving.desk import Desk
+from tests.serving.processes import Service, environment_for, serving, store_at
+from tests.serving.traffic import Answer, Traffic, closed_loop, endless, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.chaos]
+
+PROMPT = "ellipse-overall"
+ESSAYS = [
+    "My school is small, and I like it. The teachers know every pupil by name, so when somebody is sad they see it."
+    f" However we have no laboratory, and I want to learn chemistry. People say {number} times that a big school has"
+    " more to offer, because the teacher there is an example."
+    for number in range(40)
+]
+MODELS = ("tiny", "ensemble", "lexical")
+STEP_TIMEOUT_S = 240
+
+
+@pytest.fixture(scope="module")
+def expected(bundles: Any, other_bundles: Any, extract: Any, tmp_path_factory: Any) -> dict[str, dict[str, float]]:
+    """Unit scores by digest and essay, from the library, without a cache."""
+    scores: dict[str, dict[str, float]] = {}
+    for made in (bundles, other_bundles):
+        desk = Desk(ServiceSettings(lanes=1, cache={"store": "off"}))
+        desk.open(extract(list(made.paths.values()), tmp_path_factory.mktemp("expected")), lambda _: None)
+        for name in MODELS:
+            digest = desk.catalogue().models[name].artifact.digest
+            scores[digest] = {
+                essay: asyncio.run(desk.scorer().score(essay, PROMPT, name)).unit_score for essay in ESSAYS
+            }
+        desk.close()
+    return scores
+
+
+def digest_of(store: Store, name: str) -> str:
+    return read_champion(store, name).pointer.sha256
+
+
+def move(store: Store, made: Any, names: tuple[str, ...] = ("lexical", "tiny", "ensemble")) -> None:
+    """Make these the champions as `publish` does: members first, the ensemble last."""
+    for name in names:
+        made.promote(store, made.paths[name])
+
+
+BODIES = [
+    {"essay": essay, "prompt_id": PROMPT, "model": MODELS[number % len(MODELS)]}
+    for number, essay in enumerate(ESSAYS * len(MODELS))
+]
+
+
+def answered_by(loop: Traffic, digest: str) -> Callable[[], bool]:
+    """Whether an answer to come names this digest."""
+    begin = len(loop.answers)
+
+    def holds() -> bool:
+        return any(answer.body.get("model", {}).get("digest") == digest for answer in loop.answers[begin:])
+
+    return holds
+
+
+def update_of(service: Service) -> dict[str, Any]:
+    update: dict[str, Any] = service.http.get("/status").json()["update"]
+    return update
+
+
+def with_nan_weights(folder: Path) -> None:
+    model = onnx.load(str(folder / GRAPH_FILE))
+    for tensor in model.graph.initializer:
+        if tensor.name == "head":
+            tensor.CopyFrom(numpy_helper.from_array(np.full((8, 1), np.nan, np.float32), "head"))
+    onnx.save(model, str(folder / GRAPH_FILE))
+
+
+def refused(service: Service, reason: str) -> None:
+    def holds() -> bool:
+        update = update_of(service)
+        return update["state"] == "refused" and reason in update["reason"]
+
+    wait_until(holds, STEP_TIMEOUT_S, lambda: f"{update_of(service)} {service.log}")
+    assert "fairmark_update_refused 1.0" in service.http.get("/metrics").text
+    assert "error: changed champions are not served" in service.log
+
+
+@pytest.mark.row(23, 24)
+def test_champions_move_under_load_without_a_failed_request_and_a_bad_one_never_takes_over(
+    s3: Any,
+    bundles: Any,
+    other_bundles: Any,
+    expected: dict[str, dict[str, float]],
+    tmp_path: Path,
+    figure: Callable[[str], None],
+    request: pytest.FixtureRequest,
+) -> None:
+    bucket = s3.make_bucket()
+    store = store_at(s3, bucket)
+    bundles.publish(store)
+    environment = {**environment_for(s3, bucket, tmp_path), "FAIRMARK_SERVICE__WATCH_S": "1"}
+    old = {name: digest_of(store, name) for name in MODELS}
+    with serving(tmp_path, environment) as service:
+        service.wait_until_ready()
+        with closed_loop(service.port, endless(BODIES), concurrency=8) as loop:
+            wait_until(answered_by(loop, old["tiny"]), STEP_TIMEOUT_S, lambda: service.log)
+
+            move(store, other_bundles)
+            new = {name: digest_of(store, name) for name in MODELS}
+            assert new["lexical"] == old["lexical"]
+            forward_s = wait_until(answered_by(loop, new["ensemble"]), STEP_TIMEOUT_S, lambda: service.log)
+
+            bad = bundles.changed("tiny", with_nan_weights, tmp_path / "bad")
+            bundles.promote(store, bad)
+            refused(service, "golden essay 1")
+            damaged = read_champion(store, "tiny").pointer.model_copy(update={"version": "0" * 12, "sha256": "0" * 64})
+            store.put_bytes(bundle_key("tiny", damaged.version), b"0" * damaged.size_bytes)
+            move_champion(store, damaged, find_champion(store, "tiny"))
+            refused(service, "tiny-" + damaged.version)
+            wait_until(answered_by(loop, new["tiny"]), STEP_TIMEOUT_S, lambda: service.log)
+
+            move(store, bundles)
+            back_s = wait_until(answered_by(loop, old["ensemble"]), STEP_TIMEOUT_S, lambda: service.log)
+            assert update_of(service)["state"] == "served"
+            wanted = 2_000 if request.config.getoption("--reliability") else 300
+            wait_until(lambda: len(loop.answers) >= wanted, 300, lambda: f"{len(loop.answers)} answers")
+        _check(loop.answers, expected, {*old.values(), *new.values()})
+        metrics = service.http.get("/metrics").text
+        assert 'fairmark_updates_total{outcome="served"} 2.0' in metrics
+        assert 'fairmark_updates_total{outcome="refused"} 2.0' in metrics
+        assert "fairmark_update_refused 0.0" in metrics
+        assert f'digest="{old["tiny"]}"' in metrics
+        assert f'digest="{new["tiny"]}"' not in metrics
+    rollback_s = back_s
+    assert rollback_s < 10
+    figure(
+        f"{len(loop.answers)} requests at concurrency 8, 0 failed; new version after {forward_s:.1f} s,"
+        f" back after {rollback_s:.1f} s"
+    )
+
+
+def _check(answers: list[Answer], expected: dict[str, dict[str, float]], digests: set[str]) -> None:
+    failed = [answer for answer in answers if answer.status != 200]
+    assert failed == []
+    assert {answer.body["model"]["digest"] for answer in answers} == digests
+    for answer in answers:
+        scores = expected[answer.body["model"]["digest"]]
+        assert answer.body["unit_score"] == pytest.approx(scores[answer.asked["essay"]], abs=1e-6)
+    assert {answer.body["cache"]["tier"] for answer in answers} >= {"exact", "miss"}
+
+
+@pytest.mark.row(23)
+def test_a_worker_that_was_killed_serves_again_what_the_last_one_served(
+    s3: Any, bundles: Any, other_bundles: Any, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    bucket = s3.make_bucket()
+    store = store_at(s3, bucket)
+    bundles.publish(store, ["tiny"])
+    environment = {
+        **environment_for(s3, bucket, tmp_path),
+        "FAIRMARK_SERVICE__MODELS": '["tiny"]',
+        "FAIRMARK_SERVICE__WATCH_S": "0",
+    }
+    with serving(tmp_path, environment) as service:
+        service.wait_until_ready()
+        other_bundles.promote(store, other_bundles.paths["tiny"])
+        time.sleep(1)
+        assert update_of(service)["state"] == "none"
+        psutil.Process(service.process.pid).send_signal(1)  # SIGHUP: look now
+        wait_until(lambda: update_of(service)["state"] == "served", STEP_TIMEOUT_S, lambda: service.log)
+        worker = max(psutil.Process(service.process.pid).children(), key=lambda each: each.memory_info().rss)
+        worker.kill()
+        killed = time.monotonic()
+        service.wait_until_ready()
+        figure(f"a killed worker: ready again after {time.monotonic() - killed:.1f} s")
+        answer = service.http.post("/score", json={"essay": ESSAYS[0], "prompt_id": PROMPT, "model": "tiny"})
+        assert answer.json()["model"]["digest"] == digest_of(store, "tiny")

@@ -1,0 +1,148 @@
+"""Requests to a service over the wire from many clients at once, with what each was answered.
+
+Plain streams instead of an HTTP library, whose own time on a processor would be most of what is measured.
+"""
+
+import asyncio
+import itertools
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+_HEAD = "POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+Bodies = Iterator[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One request's."""
+
+    status: int
+    """0 for a connection that failed."""
+    took_s: float
+    at: float
+    """When it came, by the monotonic clock."""
+    asked: dict[str, Any]
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+class Client:
+    """One connection, opened again when it was closed."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def score(self, asked: dict[str, Any]) -> Answer:
+        content = json.dumps(asked).encode()
+        head = f"{_HEAD}Content-Length: {len(content)}\r\n\r\n".encode()
+        started = time.monotonic()
+        try:
+            status, headers, body = await self._send(head + content)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            self.close()
+            status, headers, body = 0, {}, json.dumps({"error": repr(error)}).encode()
+        now = time.monotonic()
+        return Answer(status, now - started, now, asked, json.loads(body), headers)
+
+    def close(self) -> None:
+        if self._streams:
+            self._streams[1].close()
+        self._streams = None
+
+    async def _send(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
+        if self._streams is None or self._streams[0].at_eof():  # idle for too long
+            self.close()
+            self._streams = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self._streams
+        writer.write(request)
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+        body = await reader.readexactly(int(headers["content-length"]))
+        if headers.get("connection") == "close":
+            self.close()
+        return int(first.split()[1]), headers, body
+
+
+class Traffic:
+    """Many clients in a thread of their own; `answers` grows."""
+
+    def __init__(self, port: int, bodies: Bodies) -> None:
+        self.port, self.bodies = port, bodies
+        self.answers: list[Answer] = []
+        self.num_skipped = 0
+        """Of an open loop: requests that were due while every client waited for its answer."""
+        self.stopped = False
+
+    async def closed_loop(self, concurrency: int) -> None:
+        """Each client sends its next request when its last was answered, until `stopped`."""
+
+        async def one() -> None:
+            client = Client(self.port)
+            while not self.stopped:
+                self.answers.append(await client.score(next(self.bodies)))
+            client.close()
+
+        await asyncio.gather(*(one() for _ in range(concurrency)))
+
+    async def open_loop(self, per_second: float, concurrency: int, duration_s: float) -> None:
+        """Requests at a fixed rate, whatever becomes of them, as long as one of the clients is free."""
+        free = [Client(self.port) for _ in range(concurrency)]
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def one(client: Client) -> None:
+            self.answers.append(await client.score(next(self.bodies)))
+            free.append(client)
+
+        started = time.monotonic()
+        for number in range(int(per_second * duration_s)):
+            await asyncio.sleep(max(started + number / per_second - time.monotonic(), 0))
+            if free:
+                task = asyncio.create_task(one(free.pop()))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+            else:
+                self.num_skipped += 1
+        await asyncio.gather(*tasks)
+        for client in free:
+            client.close()
+
+
+@contextmanager
+def closed_loop(port: int, bodies: Bodies, concurrency: int) -> Iterator[Traffic]:
+    """Traffic while the block lasts."""
+    traffic = Traffic(port, bodies)
+    thread = threading.Thread(target=lambda: asyncio.run(traffic.closed_loop(concurrency)))
+    thread.start()
+    try:
+        yield traffic
+    finally:
+        traffic.stopped = True
+        thread.join(60)
+
+
+def endless(bodies: Sequence[dict[str, Any]]) -> Bodies:
+    """These bodies, again and again."""
+    return itertools.cycle(bodies)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that this share of them does not exceed."""
+    ordered = sorted(values)
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float, what: Callable[[], str]) -> float:
+    """How long it took until this held, in seconds."""
+    started = time.monotonic()
+    while not holds():
+        assert time.monotonic() - started < timeout_s, what()
+        time.sleep(0.02)
+    return time.monotonic() - started
