@@ -44,12 +44,14 @@ def read_document(name: str, content: bytes) -> str:
     suffix = PurePath(name).suffix.lower()
     shown = PurePath(name).name[-80:]
     if suffix not in SUFFIXES:
-        raise UnreadableDocument(f"{shown}: expected a file that ends in {', '.join(SUFFIXES)}")
+        raise UnreadableDocument(f"cannot read {shown}: it should end in {', '.join(SUFFIXES)}")
     if len(content) > MAX_FILE_BYTES:
-        raise UnreadableDocument(f"{shown}: larger than {MAX_FILE_BYTES:,} bytes")
+        raise UnreadableDocument(f"cannot read {shown}: larger than {MAX_FILE_BYTES:,} bytes")
     text = _in_child(shown, suffix, content) if suffix in (".docx", ".pdf") else _plain(shown, content)
     if not text.strip():
-        raise UnreadableDocument(f"{shown}: there is no text in it; pages that were scanned are pictures of text")
+        raise UnreadableDocument(
+            f"cannot read {shown}: there is no text in it; pages that were scanned are pictures of text"
+        )
     return text
 
 
@@ -62,7 +64,7 @@ def _plain(shown: str, content: bytes) -> str:
             continue
         if not _CONTROLS.search(text):
             return text
-    raise UnreadableDocument(f"{shown}: this is no plain text", hint="save it as text in UTF-8")
+    raise UnreadableDocument(f"cannot read {shown}: this is no plain text", hint="save it as text in UTF-8")
 
 
 def _in_child(shown: str, suffix: str, content: bytes) -> str:
@@ -70,13 +72,13 @@ def _in_child(shown: str, suffix: str, content: bytes) -> str:
     try:
         ended = subprocess.run(command, input=content, capture_output=True, cwd=_PROJECT, timeout=_WALL_S)
     except subprocess.TimeoutExpired:
-        raise UnreadableDocument(f"{shown}: not read within {_WALL_S} s") from None
+        raise UnreadableDocument(f"cannot read {shown}: it takes more than {_WALL_S} s") from None
     if ended.returncode == 0:
         return ended.stdout.decode("utf-8", errors="replace")
     if ended.returncode == _REFUSED:
-        raise UnreadableDocument(f"{shown}: {ended.stderr.decode('utf-8').strip()}")
+        raise UnreadableDocument(f"cannot read {shown}: {ended.stderr.decode('utf-8').strip()}")
     # Its traceback may quote the file.
-    raise UnreadableDocument(f"{shown}: it cannot be read; it is damaged, or larger than it looks")
+    raise UnreadableDocument(f"cannot read {shown}: it is damaged, or larger than it looks")
 
 
 def docx_text(content: bytes) -> str:

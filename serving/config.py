@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from essays.documents import MAX_FILE_BYTES
 from essays.settings import Settings, SettingsSection
 from serving.cache.settings import CacheSettings
 from serving.runtimes.choice import Runtimes, RuntimeSetting
@@ -39,6 +40,8 @@ class ServiceSettings(SettingsSection):
     """Runs of a model that may wait or go on at once; beyond it requests get 429. An ensemble takes one per member."""
     max_body_bytes: int = Field(default=1_000_000, ge=1_000)
     """Largest request body that is read."""
+    max_file_bytes: int = Field(default=5_000_000, ge=1_000, le=MAX_FILE_BYTES)
+    """Largest file (text, Word, PDF) that the page reads, beside the other fields of its form."""
     max_batch_essays: int = Field(default=64, ge=1)
     """Most essays in one batch."""
     cache: CacheSettings = Field(default_factory=CacheSettings)

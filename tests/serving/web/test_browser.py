@@ -138,7 +138,7 @@ def test_when_the_service_is_gone_the_text_stays(open_page: Open) -> None:
     page = open_page()
     page.context.set_offline(True)
     fill_and_send(page)
-    expect(page.get_by_role("status")).to_contain_text("cannot answer just now")
+    expect(page.locator("#busy")).to_contain_text("cannot answer just now")
     expect(page.get_by_label("Essay", exact=True)).to_have_value(ESSAY)
     page.context.set_offline(False)
     page.get_by_role("button", name="Score the essay").click()
