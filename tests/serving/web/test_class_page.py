@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, Request, Response, expect
 
 from tests.essays.test_documents import docx, paragraph, pdf
+from tests.fault_proxy import fault_proxy
 from tests.serving.web.test_browser import ESSAY, NARROW, SCHEMES, SCREENSHOTS, WIDE, open_page
 
 __all__ = ["open_page"]
@@ -129,42 +130,44 @@ def test_a_file_that_cannot_be_used_is_said_beside_its_field(
     expect(page.locator("#file")).to_be_focused()
 
 
-def test_after_a_failing_server_and_a_reload_no_essay_is_sent_twice(open_page: Open, tmp_path: Path) -> None:
-    page = open_page("/class")
-    sent: list[str] = []
-    broken = {"after": 1}
-
-    def watch(route: Route) -> None:
-        essays = [each["essay"] for each in json.loads(route.request.post_data or "{}")["essays"]]
-        if broken["after"] == 0:
-            busy = '{"error": {"code": "overloaded", "message": "too many", "field": null, "hint": null}}'
-            route.fulfill(status=429, headers={"Retry-After": "1"}, content_type="application/json", body=busy)
-            return
-        broken["after"] -= 1
-        sent.extend(essays)
-        route.continue_()
-
-    page.context.route("**/score_batch", watch)
+def test_after_a_failing_server_and_a_reload_no_essay_is_answered_twice(
+    open_page: Open, tmp_path: Path, page_address: str
+) -> None:
+    answered: list[str] = []
     path = table(tmp_path)
-    choose(page, path)
-    page.locator("#start").click()
-    expect(page.locator("#busy")).to_contain_text("The service is busy: trying again in 1 second.", timeout=30_000)
-    page.locator("#stop").click()
-    expect(page.locator("#busy")).to_contain_text("left; what is scored stays", timeout=30_000)
-    expect(page.locator("#start")).to_have_text("Go on")
-    assert len(cells(page)) == 8
-    broken["after"] = 1
-    page.reload()
-    choose(page, path)
-    page.locator("#start").click()
-    expect(page.locator("#busy")).to_contain_text("8 were there already", timeout=30_000)
-    broken["after"] = 100
-    expect(page.locator("#busy")).to_contain_text("Done", timeout=60_000)
+    with fault_proxy(page_address) as proxy:
+        page = open_page("/class", address=proxy.endpoint)
+
+        def note(response: Response) -> None:
+            if response.url.endswith("/score_batch") and response.status == 200:
+                answered.extend(_essays_of(response.request))
+                proxy.refuse = len(answered) < NUM_ESSAYS
+
+        page.on("response", note)
+        choose(page, path)
+        page.locator("#start").click()
+        expect(page.locator("#busy")).to_contain_text("The service does not answer: trying again in", timeout=30_000)
+        page.locator("#stop").click()
+        expect(page.locator("#busy")).to_contain_text("left; what is scored stays", timeout=30_000)
+        expect(page.locator("#start")).to_have_text("Go on")
+        done = len(cells(page))
+        assert 0 < done == len(answered) < NUM_ESSAYS
+        proxy.refuse = False
+        page.remove_listener("response", note)
+        page.on("request", lambda request: answered.extend(_essays_of(request)))
+        page.reload()
+        score(page, path)
     assert len(cells(page)) == NUM_ESSAYS + 3
-    assert len(sent) == len(set(sent)) == NUM_ESSAYS + 2
+    assert len(answered) == len(set(answered)) == NUM_ESSAYS + 2
     page.locator("#forget").click()
     expect(page.locator("#results")).to_be_hidden()
     assert page.evaluate("sessionStorage.length") == 0
+
+
+def _essays_of(request: Request) -> list[str]:
+    if not request.url.endswith("/score_batch"):
+        return []
+    return [each["essay"] for each in json.loads(request.post_data or "")["essays"]]
 
 
 def test_a_class_can_be_scored_by_keyboard_alone(open_page: Open, tmp_path: Path) -> None:
