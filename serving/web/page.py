@@ -3,20 +3,19 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from essays.errors import FairmarkError
 from essays.gate import MAX_CHARACTERS, MIN_WORDS
-from serving.access import require_key
-from serving.bodies import FORM, read_body
+from serving.access import require_key, require_scope
 from serving.desk import Desk
-from serving.errors import ErrorDetail, MalformedRequest, Reply, reply_to
+from serving.errors import ErrorDetail, Reply, reply_to
 from serving.presence import unless_gone
-from serving.web.view import FormValues, PageView, errors_of, model_options, prompt_options, result_view
+from serving.web.forms import DocumentReader, PostedForm, read_form
+from serving.web.view import ClassView, FormValues, PageView, errors_of, model_options, prompt_options, result_view
 
 WEB_FOLDER = Path(__file__).parent
 STATIC_FOLDER = WEB_FOLDER / "static"
@@ -24,17 +23,18 @@ _FIELDS = ("essay", "prompt_id", "model", "api_key")
 
 
 class Page:
-    """Handlers of the page."""
+    """Handlers of the pages."""
 
     def __init__(self, get_desk: Callable[[], Desk]) -> None:
         self._get_desk = get_desk
-        self._template = Environment(
+        self._documents = DocumentReader()
+        self._templates = Environment(
             loader=FileSystemLoader(WEB_FOLDER / "templates"),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
-        ).get_template("page.html")
+        )
 
     async def handle(self, request: Request) -> Response:
         """GET: the form. POST: the form and the answer to it."""
@@ -43,8 +43,24 @@ class Page:
             return self._render(PageView(FormValues(), waiting=desk.readiness().models), 503)
         if request.method != "POST":
             return self._render(self._form(desk, FormValues()), 200)
-        body = await read_body(request, FORM, desk.settings.max_body_bytes, desk.settings.body_timeout_s)
-        return await unless_gone(request, self._answer(desk, parse_form(body)))
+        return await unless_gone(request, self._answer(desk, await self._read(desk, request)))
+
+    async def show_class(self, _: Request) -> Response:
+        """The page for a whole class, whose essays its script sends to `/score_batch`."""
+        desk = self._get_desk()
+        if not desk.ready:
+            return self._render(PageView(FormValues(), waiting=desk.readiness().models), 503)
+        limits = desk.status().limits
+        form = self._form(desk, FormValues())
+        view = ClassView(form.prompts, form.models, limits.max_batch_essays, limits.max_body_bytes, form.asks_key)
+        return HTMLResponse(self._templates.get_template("class.html").render(view=view))
+
+    async def read_file(self, request: Request) -> Response:
+        """The text of a posted file, for the page's script."""
+        desk = self._get_desk()
+        require_scope(desk.settings.access, "score", request.headers)
+        text = await self._documents.text_of(await self._read(desk, request))
+        return JSONResponse({"text": text})
 
     def show_error(self, reply: Reply) -> Response:
         """The page with an error, where the form could not be read."""
@@ -52,11 +68,18 @@ class Page:
         form = self._form(desk, FormValues()) if desk.ready else PageView(FormValues())
         return self._render(_with_error(form, reply.detail), reply.status, reply.headers)
 
-    async def _answer(self, desk: Desk, values: FormValues) -> Response:
+    async def _read(self, desk: Desk, request: Request) -> PostedForm:
+        return await read_form(request, desk.settings)
+
+    async def _answer(self, desk: Desk, posted: PostedForm) -> Response:
+        values = FormValues(**{name: posted.fields.get(name, "") for name in _FIELDS})
         form = self._form(desk, values)
         try:
             if desk.settings.access.required:
                 require_key(desk.settings.access.keys, "score", values.api_key, field="api_key")
+            if posted.file_name:
+                values = replace(values, essay=await self._documents.text_of(posted))
+                form = replace(form, values=values)
             with desk.in_use() as scorer:
                 catalogue = scorer.catalogue
                 catalogue.prompt(values.prompt_id, catalogue.model(values.model))
@@ -68,29 +91,25 @@ class Page:
 
     def _form(self, desk: Desk, values: FormValues) -> PageView:
         catalogue = desk.catalogue()
+        prompt_id = values.prompt_id or catalogue.prompts[0].prompt_id
         return PageView(
             values,
-            prompts=prompt_options(catalogue, values.prompt_id or catalogue.prompts[0].prompt_id),
-            models=model_options(catalogue, values.model),
+            prompts=prompt_options(catalogue, prompt_id),
+            models=model_options(
+                catalogue,
+                values.model,
+                prompt_id,
+                runtime_of=desk.scorer().identity,
+                seconds_of=desk.metrics.mean_infer_s,
+            ),
             min_words=MIN_WORDS,
             max_characters=MAX_CHARACTERS,
             asks_key=desk.settings.access.required,
+            max_file_bytes=desk.settings.max_file_bytes,
         )
 
     def _render(self, view: PageView, status: int, headers: dict[str, str] | None = None) -> Response:
-        return HTMLResponse(self._template.render(view=view), status, headers)
-
-
-def parse_form(body: bytes) -> FormValues:
-    """The fields of a posted form. Raises MalformedRequest."""
-    try:
-        pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, strict_parsing=bool(body), errors="strict", max_num_fields=10
-        )
-    except ValueError:  # UnicodeDecodeError is one
-        raise MalformedRequest("the form cannot be read", hint="send it as UTF-8, as browsers do") from None
-    given = dict(pairs)
-    return FormValues(**{name: given.get(name, "") for name in _FIELDS})
+        return HTMLResponse(self._templates.get_template("page.html").render(view=view), status, headers)
 
 
 def _with_error(form: PageView, detail: ErrorDetail) -> PageView:

@@ -1,14 +1,15 @@
 """What the page's template is given: words, and positions on a drawn scale. No HTML here, no arithmetic there."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from essays.prompts import Prompt
 from essays.scores import ScoreRange
 from essays.source_texts import answers_source
-from serving.catalogue import Catalogue
+from serving.catalogue import Catalogue, ServedModel
 from serving.errors import ErrorDetail
-from serving.schemas import CacheTier, ComparisonResponse, ModelState, ScoreResponse, Timing
+from serving.schemas import CacheTier, ComparisonResponse, Flag, ModelIdentity, ModelState, ScoreResponse, Timing
 
 # The drawing leaves room at both ends for half a marker; positions are in percent of its width.
 _FIRST, _LAST = 5.0, 95.0
@@ -21,6 +22,14 @@ _CACHE: dict[CacheTier, str] = {
     "bypass": "computed now, as asked",
     "off": "computed now (no cache)",
 }
+_BANDS = ("near the bottom", "in the lower part", "in the middle", "in the upper part", "near the top")
+"""Fifths of a scale."""
+_WHAT_TO_DO = {
+    "truncated": "Judge the part that was left out yourself.",
+    "wide_interval": "Take the shaded band for the answer, not the number.",
+    "models_disagree": "Compare what each says below, and let your own reading decide.",
+}
+"""By flag; what a new flag asks for stands in its own words."""
 _KINDS = {
     "lexical": "letters, words and length",
     "lstm": "a recurrent network",
@@ -54,6 +63,8 @@ class Option:
     chosen: bool
     prompt_ids: str = ""
     """Of a model: the writing tasks that it scores, with blanks between them."""
+    details: str = ""
+    """Of a model: what is known of it on each writing task, as a JSON object of sentences."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,7 @@ class ResultView:
     score: str
     low: str
     high: str
+    band: str
     interval: str
     coverage: str
     hand_off: bool
@@ -138,6 +150,17 @@ class PageView:
     max_characters: int = 0
     asks_key: bool = False
     """Whether the form has a field for an API key."""
+    max_file_bytes: int = 0
+
+    @property
+    def model_detail(self) -> str:
+        """Of the chosen model, on the chosen writing task."""
+        return "".join(option.detail for option in self.models if option.chosen)
+
+    @property
+    def max_file(self) -> str:
+        """In megabytes."""
+        return f"{self.max_file_bytes / 1_000_000:g} MB"
 
     @property
     def prompt_detail(self) -> str:
@@ -150,6 +173,19 @@ class PageView:
         if self.errors:
             return "Not scored: Fairmark"
         return f"Score {self.result.score}: Fairmark" if self.result else "Fairmark: essay scores you can question"
+
+
+@dataclass(frozen=True)
+class ClassView:
+    """What the page for a class is given."""
+
+    prompts: list[OptionGroup]
+    models: list[Option]
+    max_batch_essays: int
+    max_body_bytes: int
+    asks_key: bool
+    """Whether there is a field for an API key."""
+    title: str = "Score a class: Fairmark"
 
 
 def prompt_options(catalogue: Catalogue, chosen: str) -> list[OptionGroup]:
@@ -167,20 +203,33 @@ def prompt_options(catalogue: Catalogue, chosen: str) -> list[OptionGroup]:
     return [OptionGroup(label, options) for label, options in groups.items()]
 
 
-def model_options(catalogue: Catalogue, chosen: str) -> list[Option]:
-    """The models to choose from, the default first."""
+def model_options(
+    catalogue: Catalogue,
+    chosen: str,
+    prompt_id: str,
+    *,
+    runtime_of: Callable[[ServedModel], ModelIdentity],
+    seconds_of: Callable[[str], float | None],
+) -> list[Option]:
+    """The models to choose from, the default first; `seconds_of` says how long one took for an essay."""
     models = sorted(catalogue.models.values(), key=lambda model: model.name != catalogue.default_model)
     wanted = chosen or catalogue.default_model
-    return [
-        Option(
+
+    def option(model: ServedModel) -> Option:
+        here = _speed(runtime_of(model).runtime, seconds_of(model.name))
+        details = {
+            each: f"{_sentence(_agreement(model.name, each, catalogue))} {here}" for each in model.manifest.prompt_ids
+        }
+        return Option(
             value=model.name,
             label=f"{model.name}: {_KINDS[model.manifest.kind]}",
-            detail="",
+            detail=details.get(prompt_id, ""),
             chosen=model.name == wanted,
             prompt_ids=" ".join(model.manifest.prompt_ids),
+            details=json.dumps(details),
         )
-        for model in models
-    ]
+
+    return [option(model) for model in models]
 
 
 def result_view(comparison: ComparisonResponse, chosen: str, catalogue: Catalogue) -> ResultView:
@@ -191,10 +240,11 @@ def result_view(comparison: ComparisonResponse, chosen: str, catalogue: Catalogu
         score=f"{answer.score:g}",
         low=f"{answer.score_range.low:g}",
         high=f"{answer.score_range.high:g}",
+        band=_BANDS[min(int(answer.unit_score * len(_BANDS)), len(_BANDS) - 1)],
         interval=_interval(answer),
         coverage=f"{answer.coverage:.0%}",
         hand_off=answer.hand_off,
-        flags=[flag.message for flag in answer.flags],
+        flags=[_advice(flag) for flag in answer.flags],
         scale=scale_of(answer),
         others=[
             _model_answer(result, comparison.prompt_id, catalogue)
@@ -215,8 +265,8 @@ def result_view(comparison: ComparisonResponse, chosen: str, catalogue: Catalogu
 
 def errors_of(detail: ErrorDetail) -> dict[str, str]:
     """An error beside its field of the form, or above the form when it belongs to none."""
-    place = detail.field if detail.field in ("essay", "prompt_id", "model", "api_key") else ""
-    return {place or "": f"{detail.message[:1].upper()}{detail.message[1:]}."}
+    place = detail.field if detail.field in ("essay", "prompt_id", "model", "file", "api_key") else ""
+    return {place or "": _sentence(detail.message)}
 
 
 def scale_of(answer: ScoreResponse) -> Scale:
@@ -256,6 +306,20 @@ def _model_answer(result: ScoreResponse, prompt_id: str, catalogue: Catalogue) -
     )
 
 
+def _speed(runtime: str, seconds: float | None) -> str:
+    if seconds is None:
+        return f"Runs on {runtime}."
+    return f"Takes about {max(1, round(seconds * 1000)):,} ms an essay here, on {runtime}."
+
+
+def _advice(flag: Flag) -> str:
+    return f"{flag.message} {_WHAT_TO_DO.get(flag.code, '')}".strip()
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 def _agreement(name: str, prompt_id: str, catalogue: Catalogue) -> str:
     for measured in catalogue.models[name].manifest.metrics:
         if measured.prompt_id == prompt_id:
@@ -271,7 +335,10 @@ def _spread(comparison: ComparisonResponse) -> str:
         return ""
     if apart.lowest == apart.highest:
         return f"All {len(comparison.results)} models give {apart.lowest:g}."
-    return f"The models' scores lie between {apart.lowest:g} and {apart.highest:g}."
+    return (
+        f"The models' scores lie between {apart.lowest:g} and {apart.highest:g};"
+        f" before rounding they are {apart.unit_spread:.0%} of the scale apart."
+    )
 
 
 def _timing_parts(timing: Timing) -> str:

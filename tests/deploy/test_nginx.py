@@ -9,7 +9,7 @@ import pytest
 
 from deploy.nginx.certificate import make_certificate
 from deploy.nginx.program import nginx_running
-from deploy.nginx.site import PROXIED_PATHS, Site, write_instances, write_site
+from deploy.nginx.site import FILE_PATHS, PROXIED_PATHS, Site, write_instances, write_site
 from deploy.processes import UpFailed
 from serving.calls import CALLS
 from serving.config import ServiceSettings
@@ -68,9 +68,16 @@ def test_every_call_but_an_operators_is_passed_on() -> None:
     assert "/metrics" not in PROXIED_PATHS
 
 
+def test_every_page_is_passed_on() -> None:
+    pages = {"/", "/class", "/text"}
+    assert pages <= set(PROXIED_PATHS)
+    assert set(FILE_PATHS) <= pages
+
+
 def test_its_bounds_are_those_of_the_service(site: Site) -> None:
     service = ServiceSettings()
     assert site.max_body_bytes == service.max_body_bytes
+    assert site.max_file_bytes == service.max_file_bytes
     assert site.score_timeout_s > service.timeout_s
     assert site.batch_timeout_s > service.batch_timeout_s + service.timeout_s
     assert site.client_timeout_s <= service.body_timeout_s

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("essays", "data", "training", "export", "serving", "pipelines", "benchmarks", "deploy")
+PACKAGES = ("essays", "data", "training", "export", "serving", "pipelines", "benchmarks", "deploy", "fairmark")
 
 
 @pytest.fixture
@@ -40,6 +40,8 @@ def test_contracts_hold(copy: Path) -> None:
         ("essays/shortcut.py", "def late():\n    import data.folds\n", "training side"),
         ("training/shortcut.py", "import serving.errors\n", "nothing on the training side looks at serving"),
         ("deploy/shortcut.py", "import pipelines.fetch\n", "deploy starts the others as programs"),
+        ("fairmark/shortcut.py", "import serving.schemas\n", "the client speaks HTTP"),
+        ("fairmark/shortcut.py", "from essays import scores\n", "the client speaks HTTP"),
     ],
 )
 def test_a_forbidden_import_breaks_its_contract(copy: Path, module: str, text: str, contract: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 from essays.settings import StoreSettings
 from essays.store import Store, open_store
 
+# Seconds on a free machine; much longer beside a training run.
 START_TIMEOUT_S = 300
 
 

@@ -9,6 +9,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tests.essays.test_documents import docx, paragraph
+from tests.fault_proxy import fault_proxy
+
 pytestmark = pytest.mark.slow
 
 SCREENSHOTS = Path("out/screenshots")
@@ -28,7 +31,7 @@ def open_page(browser: Browser, page_address: str) -> Iterator[Open]:
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
-    def opened(path: str = "/", javascript: bool = True) -> Page:
+    def opened(path: str = "/", javascript: bool = True, address: str = page_address) -> Page:
         context = browser.new_context(
             viewport={"width": WIDE[0], "height": WIDE[1]},
             java_script_enabled=javascript,
@@ -38,7 +41,7 @@ def open_page(browser: Browser, page_address: str) -> Iterator[Open]:
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(page_address + path)
+        page.goto(address + path)
         return page
 
     yield opened
@@ -92,19 +95,96 @@ def test_axe_finds_nothing_and_nothing_sticks_out(open_page: Open, state: str) -
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_score_can_be_had_by_keyboard_alone(open_page: Open) -> None:
+def test_the_whole_form_by_keyboard_alone(open_page: Open) -> None:
     page = open_page()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the form"
+    reached = []
     for _ in range(20):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.id") == "essay":
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.type"))
+        if reached[-1] in ("prompt_id", "model"):
+            page.keyboard.press("ArrowDown")
+        if reached[-1] == "essay":
+            page.keyboard.insert_text(ESSAY)
+        if reached[-1] == "submit":
             break
-    page.keyboard.insert_text(ESSAY)
-    page.keyboard.press("Tab")
+    assert [name for name in reached if name] == ["prompt_id", "model", "essay", "file", "submit"]
     page.keyboard.press("Enter")
     expect(page.locator("#result-title")).to_be_focused()
-    assert page.evaluate("document.activeElement.textContent").strip().endswith("on a scale from 1 to 5")
+    assert page.evaluate("document.activeElement.textContent").strip().endswith("on a scale from 2 to 12")
+    expect(page.locator(".facts")).to_contain_text("lexical, version")
+
+
+def test_what_is_known_of_a_model_follows_the_choice(open_page: Open) -> None:
+    page = open_page()
+    expect(page.locator("#model-detail")).to_contain_text("Agreement with people 0.70")
+    before = page.locator("#model-detail").inner_text()
+    page.get_by_label("Model").select_option("lexical")
+    expect(page.locator("#model-detail")).to_contain_text("onnxruntime")
+    assert page.locator("#model-detail").inner_text() != before
+
+
+def test_a_chosen_or_dropped_file_is_read_into_the_form(open_page: Open) -> None:
+    page = open_page()
+    essay = page.get_by_label("Essay", exact=True)
+    word = {"name": "essay.docx", "mimeType": "", "buffer": docx(paragraph(ESSAY))}
+    page.locator("#file").set_input_files([word])
+    expect(essay).to_have_value(ESSAY)
+    expect(page.locator("#file-state")).to_have_text("Read essay.docx. Look it over above, then score it.")
+    assert page.locator("#file").input_value() == ""
+    page.evaluate(
+        """() => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File(["Dropped words."], "dropped.txt"));
+            document.getElementById("form").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+        }"""
+    )
+    expect(essay).to_have_value("Dropped words.")
+    expect(page.locator("#count")).to_have_text("2 words.")
+    page.locator("#file").set_input_files([{"name": "essay.pdf", "mimeType": "", "buffer": b"nothing"}])
+    expect(page.locator("#file-state")).to_contain_text("Cannot read essay.pdf: this is no PDF, or a damaged one.")
+    expect(essay).to_have_value("Dropped words.")
+
+
+def test_a_file_is_scored_without_javascript(open_page: Open) -> None:
+    page = open_page(javascript=False)
+    page.locator("#file").set_input_files([{"name": "essay.txt", "mimeType": "", "buffer": ESSAY.encode()}])
+    page.get_by_role("button", name="Score the essay").click()
+    expect(page.locator("#result")).to_be_visible()
+    expect(page.get_by_label("Essay", exact=True)).to_have_value(ESSAY)
+
+
+def test_this_tab_alone_remembers_what_it_scored(open_page: Open) -> None:
+    page = open_page()
+    expect(page.locator("#history")).to_be_hidden()
+    answered(page)
+    page.get_by_label("Essay", exact=True).fill(f"Another one. {ESSAY}")
+    page.get_by_role("button", name="Score the essay").click()
+    rows = page.locator("#history tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("Another one. My school is small, and I…")
+    expect(rows.first).to_contain_text(page.locator(".score").inner_text())
+    page.reload()
+    expect(rows).to_have_count(2)
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.locator("#history")).to_be_hidden()
+    page.locator("#forget").click()
+    expect(page.locator("#history")).to_be_hidden()
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_printed_result_holds_the_essay_and_no_form(open_page: Open) -> None:
+    page = answered(open_page())
+    page.emulate_media(media="print", color_scheme="dark")
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / "print.png", full_page=True)
+    expect(page.locator(".printed")).to_contain_text(ESSAY)
+    expect(page.locator("#form")).to_be_hidden()
+    expect(page.locator("#print")).to_be_hidden()
+    expect(page.locator("#history")).to_be_hidden()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
 def test_words_are_counted_while_writing(open_page: Open) -> None:
@@ -134,15 +214,18 @@ def test_a_text_too_large_to_be_read_is_refused_and_stays(open_page: Open) -> No
     assert len(page.get_by_label("Essay", exact=True).input_value()) == 400_000
 
 
-def test_when_the_service_is_gone_the_text_stays(open_page: Open) -> None:
-    page = open_page()
-    page.context.set_offline(True)
-    fill_and_send(page)
-    expect(page.get_by_role("status")).to_contain_text("cannot answer just now")
-    expect(page.get_by_label("Essay", exact=True)).to_have_value(ESSAY)
-    page.context.set_offline(False)
-    page.get_by_role("button", name="Score the essay").click()
-    expect(page.locator("#result")).to_be_visible()
+def test_a_slow_and_a_failing_service_are_said_in_words_and_the_text_stays(open_page: Open, page_address: str) -> None:
+    with fault_proxy(page_address) as proxy:
+        page = open_page(address=proxy.endpoint)
+        proxy.refuse = True
+        fill_and_send(page)
+        expect(page.locator("#busy")).to_contain_text("cannot answer just now. Your text is still here: try again")
+        expect(page.get_by_label("Essay", exact=True)).to_have_value(ESSAY)
+        proxy.refuse, proxy.bytes_per_s = False, 2_000
+        page.get_by_role("button", name="Score the essay").click()
+        expect(page.locator("#busy")).to_contain_text("Still scoring: the service is slow", timeout=20_000)
+        proxy.bytes_per_s = None
+        expect(page.locator("#result")).to_be_visible(timeout=60_000)
 
 
 def test_without_javascript_the_same_answer_comes_by_a_form_post(open_page: Open) -> None:

@@ -1,6 +1,7 @@
 """The page without a browser: forms posted as a browser without JavaScript posts them."""
 
 import html
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from starlette.testclient import TestClient
 
 from serving.desk import Desk
 from serving.routes import create_app
+from tests.essays.test_documents import docx, paragraph
 
 ESSAY = (
     "My school is small, and I like it. The teachers know every pupil by name, so when somebody is sad they see it."
@@ -98,6 +100,72 @@ def test_a_form_that_is_too_large_or_garbled_gets_a_page_not_a_failure(client: T
         assert 'role="alert"' in garbled.text
     assert client.post("/", json=GOOD).status_code == 415
     assert client.post("/", content=b"", headers=headers).status_code == 404
+
+
+def test_a_file_is_scored_in_place_of_a_text_where_there_is_no_script(client: TestClient) -> None:
+    fields = {**GOOD, "essay": ""}
+    for name, content in (("essay.txt", ESSAY.encode()), ("essay.docx", docx(paragraph(ESSAY)))):
+        page = client.post("/", data=fields, files={"file": (name, content)}).text
+        expected = client.post("/score", json=GOOD).json()
+        assert f'<span class="score">{expected["score"]:g}</span>' in page
+        assert f">\n{html.escape(ESSAY, quote=True)}</textarea>".replace("&#x27;", "&#39;") in page
+    none_chosen = client.post("/", data=GOOD, files={"file": ("", b"")})
+    assert none_chosen.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "status", "words"),
+    [
+        ("essay.docx", b"nothing", 422, "annot read essay.docx: this is no Word document"),
+        ("essay.exe", b"MZ", 422, "it should end in .txt, .md, .docx, .pdf"),
+        ("essay.txt", b"x" * 5_400_000, 413, "larger than 5,300,000 bytes"),
+        ("", b"", 400, "no file was sent"),
+    ],
+)
+def test_a_file_that_holds_no_text_is_said_beside_its_field(
+    client: TestClient, name: str, content: bytes, status: int, words: str
+) -> None:
+    read = client.post("/text", files={"file": (name, content)})
+    assert read.status_code == status
+    assert words in read.json()["error"]["message"]
+    if status == 422:
+        page = client.post("/", data={**GOOD, "essay": ""}, files={"file": (name, content)})
+        assert page.status_code == status
+        said = re.search(r'id="file-error"><strong>Error:</strong> ([^<]+)', html.unescape(page.text))
+        assert said
+        assert words in said.group(1)
+
+
+def test_a_files_text_is_given_back_as_it_is(client: TestClient) -> None:
+    read = client.post("/text", files={"file": ("essay.txt", "Déjà\nvu".encode("cp1252"))})
+    assert read.json() == {"text": "Déjà\nvu"}
+
+
+def test_each_model_says_its_agreement_speed_and_runtime(client: TestClient) -> None:
+    client.post("/", data=GOOD)
+    details = [json.loads(html.unescape(each)) for each in re.findall(r'data-details="([^"]*)"', client.get("/").text)]
+    assert len(details) == 3
+    for each in details:
+        assert set(each) == {"ellipse-overall", "asap-1"}
+        said = each["asap-1"]
+        assert re.fullmatch(r"Agreement with people 0\.70\. Takes about [\d,]+ ms an essay here, on .*fp32\.", said)
+
+
+def test_flags_say_what_to_do_and_the_others_how_far_they_disagree(client: TestClient) -> None:
+    page = client.post("/", data=GOOD).text
+    apart = client.post("/compare", json={"essay": ESSAY, "prompt_id": GOOD["prompt_id"]}).json()["disagreement"]
+    assert "Compare what each says below" in page
+    assert f"before rounding they are {apart['unit_spread']:.0%} of the scale apart" in page
+    assert "This is in the upper part of the scale." in page
+
+
+def test_the_class_page_offers_the_same_tasks_and_models(client: TestClient) -> None:
+    page = client.get("/class").text
+    assert re.findall(r'<option value="([^"]+)"', page) == re.findall(r'<option value="([^"]+)"', client.get("/").text)
+    assert 'data-batch="8" data-bytes="300000"' in page
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script>", page)
+    for asset in re.findall(r'(?:src|href)="(/assets/[^"]+)"', page):
+        assert client.get(asset).status_code == 200
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_has_nothing_inline(client: TestClient) -> None:

@@ -1,0 +1,170 @@
+"""Many essays, a kill in the middle, a service that goes away: each essay is answered exactly once.
+
+`make test` does it with some hundred essays; `make client-kill` with 10,000, and says the rate and the memory.
+"""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import pytest
+
+from essays.settings import StoreSettings
+from essays.store import open_store
+from tests.serving.processes import Service, serving
+
+pytestmark = pytest.mark.slow
+
+NUM_ESSAYS = int(os.environ.get("CLIENT_ESSAYS", "400"))
+REPORT = Path("out/client-kill.json")
+WORDS = ["school", "pupil", "teacher", "think", "learn", "because", "however", "example", "people", "small", "large"]
+WORDS += ["read", "city", "country", "friend", "work", "question", "always", "computer", "world", "help", "important"]
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def environment(bundles: Any, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """Of a service with the n-gram model alone, fast enough that the client is what is measured."""
+    folder = tmp_path_factory.mktemp("service")
+    store = f"file://{folder}/store"
+    bundles.publish(open_store(StoreSettings(url=store)), ["lexical"])
+    return {
+        "FAIRMARK_STORE__URL": store,
+        "FAIRMARK_SERVICE__ARTIFACT_FOLDER": str(folder / "models"),
+        "FAIRMARK_SERVICE__LANES": "2",
+        "FAIRMARK_SERVICE__CACHE__STORE": "off",
+    }
+
+
+@pytest.fixture(scope="module")
+def service(environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with serving(tmp_path_factory.mktemp("log"), environment) as started:
+        started.wait_until_ready()
+        yield started
+
+
+def write_essays(path: Path, number: int) -> None:
+    """Essays of 80 to 300 words; every hundredth is too short to be scored."""
+    chance = random.Random(11)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["essay_id", "essay"])
+        for place in range(number):
+            length = 5 if place % 100 == 99 else chance.randint(80, 300)
+            writer.writerow([f"essay-{place}", f"{' '.join(chance.choices(WORDS, k=length))}."])
+
+
+class Run:
+    """A `fairmark score` at work, with its memory watched."""
+
+    def __init__(self, table: Path, out: Path, url: str, *more: str) -> None:
+        command = [sys.executable, "-m", "fairmark", "score", str(table), "--prompt", "ellipse-overall"]
+        command += ["--model", "lexical", "--out", str(out), *more]
+        self.out = out
+        self.log = out.with_suffix(".log")
+        self.memory: list[tuple[int, int]] = []
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, env={**os.environ, "FAIRMARK_URL": url}, stderr=log)
+
+    def lines(self) -> int:
+        return self.out.read_bytes().count(b"\n") - 1 if self.out.exists() else 0
+
+    def watch(self, until: int | None = None) -> None:
+        """Note lines and resident bytes, until so many essays are done or the run has ended."""
+        watched = psutil.Process(self.process.pid)
+        while self.process.poll() is None and (until is None or self.lines() < until):
+            try:
+                self.memory.append((self.lines(), watched.memory_info().rss))
+            except psutil.NoSuchProcess:
+                break
+            time.sleep(0.1)
+
+    def growth_bytes(self) -> float:
+        """How much more it holds in its last fifth than when a fifth was done."""
+        first, last = self.memory[0][0], self.memory[-1][0]
+        fifth = (last - first) / 5
+        early = [rss for lines, rss in self.memory if fifth <= lines - first <= 2 * fifth]
+        late = [rss for lines, rss in self.memory if lines - first >= 4 * fifth]
+        return median(late) - median(early)
+
+
+def test_a_killed_run_goes_on_and_each_essay_is_there_once(service: Service, tmp_path: Path) -> None:
+    table, out, url = tmp_path / "essays.csv", tmp_path / "scores.csv", str(service.http.base_url)
+    write_essays(table, NUM_ESSAYS)
+    killed = Run(table, out, url)
+    killed.watch(until=NUM_ESSAYS // 2)
+    killed.process.send_signal(signal.SIGKILL)
+    assert killed.process.wait() == -signal.SIGKILL
+    done = killed.lines()
+    assert NUM_ESSAYS // 2 <= done < NUM_ESSAYS
+    with out.open("ab") as file:  # what a kill inside a write leaves
+        file.write(b"essay-half,ellipse-over")
+
+    started = time.monotonic()
+    resumed = Run(table, out, url)
+    resumed.watch()
+    took_s = time.monotonic() - started
+    assert resumed.process.wait() == 1, resumed.log.read_text()
+    with out.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["essay_id"] for row in found] == [f"essay-{place}" for place in range(NUM_ESSAYS)]
+    assert {row["essay_id"] for row in found if row["error"]} == {f"essay-{n}" for n in range(99, NUM_ESSAYS, 100)}
+    assert all(bool(row["score"]) != bool(row["error"]) for row in found)
+    assert f"{done:,} of them by an earlier run" in resumed.log.read_text()
+    growth = max(killed.growth_bytes(), resumed.growth_bytes())
+    assert growth < 4 * MEGABYTE
+    report = {
+        "essays": NUM_ESSAYS,
+        "done_at_kill": done,
+        "resumed_essays_per_s": round((NUM_ESSAYS - done) / took_s, 1),
+        "memory_growth_mb": round(growth / MEGABYTE, 2),
+        "memory_mb": round(max(rss for _, rss in resumed.memory) / MEGABYTE, 1),
+        "load_average": os.getloadavg()[0],
+    }
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def test_a_service_that_is_killed_and_comes_back_costs_nothing_but_time(
+    environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    table, out = tmp_path / "essays.csv", tmp_path / "scores.csv"
+    write_essays(table, 400)
+    with serving(tmp_path, environment) as started:
+        started.wait_until_ready()
+        run = Run(table, out, str(started.http.base_url), "--patience", "600")
+        run.watch(until=100)
+        for worker in psutil.Process(started.process.pid).children(recursive=True):
+            worker.send_signal(signal.SIGKILL)
+        run.watch()
+        assert run.process.wait() == 1, run.log.read_text()
+    with out.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["essay_id"] for row in found] == [f"essay-{place}" for place in range(400)]
+    assert [row["error"] for row in found if row["error"]] == ["too_short"] * 4
+
+
+def test_patience_that_ends_leaves_what_is_done_and_says_how_to_go_on(
+    environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    table, out = tmp_path / "essays.csv", tmp_path / "scores.csv"
+    write_essays(table, 400)
+    with serving(tmp_path, environment) as started:
+        started.wait_until_ready()
+        run = Run(table, out, str(started.http.base_url), "--patience", "2")
+        run.watch(until=100)
+    assert run.process.wait(120) == 1
+    said = run.log.read_text()
+    assert "does not answer any more" in said
+    assert "the same command goes on behind them" in said
+    assert 100 <= run.lines() < 400

@@ -1,0 +1,210 @@
+"""The page for a class in Chromium: by keyboard, through axe, with bad rows, files, a reload and a failing server."""
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, Request, Response, expect
+
+from tests.essays.test_documents import docx, paragraph, pdf
+from tests.fault_proxy import fault_proxy
+from tests.serving.web.test_browser import ESSAY, NARROW, SCHEMES, SCREENSHOTS, WIDE, open_page
+
+__all__ = ["open_page"]
+
+pytestmark = pytest.mark.slow
+
+Open = Callable[..., Page]
+NUM_ESSAYS = 20
+
+
+def table(folder: Path, number: int = NUM_ESSAYS) -> Path:
+    """Essays of growing length, then three rows that cannot be scored."""
+    path = folder / "class.csv"
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file)
+        writer.writerow(["essay_id", "essay"])
+        writer.writerows([[f"pupil {n}", f"{ESSAY} “{n}”\n" + "Because I think so. " * 12 * n] for n in range(number)])
+        writer.writerows([["=cmd()", "Too short."], ["<b>bold</b>", ESSAY], ["lost"]])
+    return path
+
+
+def archive(folder: Path) -> Path:
+    path = folder / "class.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a/ann.txt", ESSAY)
+        packed.writestr("bob.docx", docx(paragraph(ESSAY)))
+        packed.writestr("cleo.pdf", pdf([ESSAY[:110], ESSAY[110:]]))
+        packed.writestr("broken.docx", b"nothing")
+        packed.writestr("__MACOSX/._ann.txt", b"\x00")
+        packed.writestr("picture.png", b"\x89PNG")
+    return path
+
+
+def choose(page: Page, path: Path) -> None:
+    page.locator("#file").set_input_files(path)
+
+
+def score(page: Page, path: Path) -> Page:
+    choose(page, path)
+    page.locator("#start").click()
+    expect(page.locator("#busy")).to_contain_text("Done", timeout=60_000)
+    return page
+
+
+def cells(page: Page) -> list[list[str]]:
+    return [
+        [cell.inner_text() for cell in row.locator("th, td").all()] for row in page.locator("#rows tr").all()
+    ]  # fmt: skip
+
+
+def saved(page: Page) -> list[dict[str, str]]:
+    with page.expect_download() as download:
+        page.locator("#save").click()
+    return list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8-sig"))))
+
+
+def test_a_table_becomes_scores_a_drawing_and_a_csv(open_page: Open, tmp_path: Path) -> None:
+    page = score(open_page("/class"), table(tmp_path))
+    rows = cells(page)
+    assert [row[0] for row in rows] == [*(f"pupil {n}" for n in range(NUM_ESSAYS)), "=cmd()", "<b>bold</b>", "lost"]
+    assert rows[20][3] == (
+        "Not scored. The essay has 2 words; at least 20 are needed for a score. Write or paste the whole essay."
+    )
+    assert rows[22][3] == "Not scored. The row has 1 cells; the first line names 2."
+    expect(page.locator("#results-title")).to_be_focused()
+    expect(page.locator("#summary")).to_contain_text("21 essays have a score (class.csv).")
+    expect(page.locator("#summary")).to_contain_text("2 could not be scored")
+    found = saved(page)
+    assert [row["essay_id"] for row in found] == ["'=cmd()" if row[0] == "=cmd()" else row[0] for row in rows]
+    assert [row["score"] for row in found] == ["" if row[1] == "–" else row[1] for row in rows]
+    words = page.locator("#distribution-words").inner_text()
+    drawn = dict(part.split(": ") for part in words.removeprefix("Essays by score: ").rstrip(".").split(", "))
+    assert sum(map(int, drawn.values())) == 21
+    assert {float(grade) for grade in drawn} == {float(row["score"]) for row in found if row["score"]}
+
+
+def test_scores_are_those_of_the_api(open_page: Open, tmp_path: Path, page_address: str) -> None:
+    page = open_page("/class")
+    page.get_by_label("Writing task").select_option("asap-1")
+    page.get_by_label("Model").select_option("lexical")
+    score(page, table(tmp_path, 3))
+    body = {"essay": f"{ESSAY} “1”\n" + "Because I think so. " * 12, "prompt_id": "asap-1", "model": "lexical"}
+    answer = page.request.post(f"{page_address}/score", data=body).json()
+    assert float(cells(page)[1][1]) == answer["score"]
+    assert saved(page)[1]["model"] == f"lexical {answer['model']['version']}"
+
+
+def test_files_and_archives_are_read_whatever_they_hold(open_page: Open, tmp_path: Path) -> None:
+    page = score(open_page("/class"), archive(tmp_path))
+    rows = {row[0]: row for row in cells(page)}
+    assert list(rows) == ["a/ann.txt", "bob.docx", "cleo.pdf", "broken.docx"]
+    assert rows["a/ann.txt"][1] == rows["bob.docx"][1] != "–"
+    assert rows["cleo.pdf"][1] != "–"
+    assert "this is no Word document" in rows["broken.docx"][3]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("class.csv", b"name,mark\nann,3\n", "needs a column named essay; found: name, mark"),
+        ("class.csv", b'essay\n"never closed\n', "a quote is opened and never closed"),
+        ("class.zip", b"no archive", "no zip archive"),
+        ("class.xlsx", b"PK", "expected .csv, .zip"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_said_beside_its_field(
+    open_page: Open, tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    page = open_page("/class")
+    choose(page, tmp_path / name)
+    page.locator("#start").click()
+    expect(page.get_by_role("alert")).to_contain_text(reason)
+    expect(page.locator("#file")).to_be_focused()
+
+
+def test_after_a_failing_server_and_a_reload_no_essay_is_answered_twice(
+    open_page: Open, tmp_path: Path, page_address: str
+) -> None:
+    answered: list[str] = []
+    path = table(tmp_path)
+    with fault_proxy(page_address) as proxy:
+        page = open_page("/class", address=proxy.endpoint)
+
+        def note(response: Response) -> None:
+            if response.url.endswith("/score_batch") and response.status == 200:
+                answered.extend(_essays_of(response.request))
+                proxy.refuse = len(answered) < NUM_ESSAYS
+
+        page.on("response", note)
+        choose(page, path)
+        page.locator("#start").click()
+        expect(page.locator("#busy")).to_contain_text("The service does not answer: trying again in", timeout=30_000)
+        page.locator("#stop").click()
+        expect(page.locator("#busy")).to_contain_text("left; what is scored stays", timeout=30_000)
+        expect(page.locator("#start")).to_have_text("Go on")
+        done = len(cells(page))
+        assert 0 < done == len(answered) < NUM_ESSAYS
+        proxy.refuse = False
+        page.remove_listener("response", note)
+        page.on("request", lambda request: answered.extend(_essays_of(request)))
+        page.reload()
+        score(page, path)
+    assert len(cells(page)) == NUM_ESSAYS + 3
+    assert len(answered) == len(set(answered)) == NUM_ESSAYS + 2
+    page.locator("#forget").click()
+    expect(page.locator("#results")).to_be_hidden()
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def _essays_of(request: Request) -> list[str]:
+    if not request.url.endswith("/score_batch"):
+        return []
+    return [each["essay"] for each in json.loads(request.post_data or "")["essays"]]
+
+
+def test_a_class_can_be_scored_by_keyboard_alone(open_page: Open, tmp_path: Path) -> None:
+    page = open_page("/class")
+    reached = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+        if reached[-1] == "file":
+            with page.expect_file_chooser() as chooser:
+                page.keyboard.press("Enter")
+            chooser.value.set_files(table(tmp_path, 2))
+        if reached[-1] == "start":
+            page.keyboard.press("Enter")
+            break
+    assert [name for name in reached if name] == ["prompt_id", "model", "file", "start"]
+    expect(page.locator("#results-title")).to_be_focused(timeout=30_000)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "save"
+
+
+def test_axe_finds_nothing_and_nothing_sticks_out_of_the_class_page(open_page: Open, tmp_path: Path) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page = open_page("/class")
+    for state in ("empty", "scored"):
+        if state == "scored":
+            score(page, table(tmp_path))
+        for scheme, (width, height) in product(SCHEMES, (WIDE, NARROW)):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": height})
+            page.screenshot(path=SCREENSHOTS / f"class-{state}-{scheme}-{width}.png", full_page=True)
+            results = Axe().run(page)
+            assert results.violations_count == 0, results.generate_report()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_without_javascript_the_class_page_says_what_to_use_instead(open_page: Open) -> None:
+    page = open_page("/class", javascript=False)
+    expect(page.get_by_text("This page needs JavaScript")).to_be_visible()
+    assert page.content().count("fairmark</code> command") == 1
