@@ -49,7 +49,7 @@ class Call:
 
 
 async def _score(desk: Desk, request: ScoreRequest, mode: CacheMode) -> ScoreResponse:
-    return await desk.scorer().score(request.essay, request.prompt_id, request.model, mode)
+    return await desk.scorer().score(request.essay, request.prompt_id, request.model, mode, advisory=request.advisory)
 
 
 async def _score_batch(desk: Desk, request: BatchRequest, mode: CacheMode) -> BatchResponse:
@@ -57,7 +57,7 @@ async def _score_batch(desk: Desk, request: BatchRequest, mode: CacheMode) -> Ba
 
 
 async def _compare(desk: Desk, request: ComparisonRequest, mode: CacheMode) -> ComparisonResponse:
-    return await desk.scorer().compare(request.essay, request.prompt_id, mode)
+    return await desk.scorer().compare(request.essay, request.prompt_id, mode, advisory=request.advisory)
 
 
 async def _purge(desk: Desk, request: PurgeRequest, _: CacheMode) -> PurgeResponse:

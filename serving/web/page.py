@@ -18,7 +18,7 @@ from serving.web.view import FormValues, PageView, errors_of, model_options, pro
 
 WEB_FOLDER = Path(__file__).parent
 STATIC_FOLDER = WEB_FOLDER / "static"
-_FIELDS = ("essay", "prompt_id", "model")
+_FIELDS = ("essay", "prompt_id", "model", "advisory")
 
 
 class Page:
@@ -55,7 +55,7 @@ class Page:
         try:
             catalogue = desk.catalogue()
             catalogue.prompt(values.prompt_id, catalogue.model(values.model))
-            comparison = await desk.scorer().compare(values.essay, values.prompt_id)
+            comparison = await desk.scorer().compare(values.essay, values.prompt_id, advisory=values.advisory == "yes")
         except FairmarkError as error:  # answered here, so that the writer's text stays in the form
             reply = reply_to(error)
             return self._render(_with_error(form, reply.detail), reply.status, reply.headers)
@@ -88,4 +88,4 @@ def parse_form(body: bytes) -> FormValues:
 
 
 def _with_error(form: PageView, detail: ErrorDetail) -> PageView:
-    return replace(form, errors=errors_of(detail), hint=detail.hint or "")
+    return replace(form, errors=errors_of(detail), hint=detail.hint or "", can_advise=bool(detail.reasons))

@@ -61,7 +61,7 @@ async function score(event) {
   button.setAttribute("aria-disabled", "true");
   document.getElementById("busy").textContent = "Scoring with every model…";
   try {
-    const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form, event.submitter)) });
     show(await answer.text());
   } catch {
     button.removeAttribute("aria-disabled");
