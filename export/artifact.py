@@ -45,6 +45,8 @@ class Facts:
     corpora: tuple[CorpusSource, ...]
     git_commit: str
     pipeline_digest: str
+    gate_file: Path | None = None
+    """The gate's profile, to go along with a single model; an ensemble's comes with its members."""
 
     @property
     def origin(self) -> str:
@@ -71,7 +73,8 @@ def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder
     card = write_card(
         facts.name, exported.kind, exported.prompt_ids, facts.metrics, facts.corpora, parity, facts.origin
     )
-    copied = [GRAPH_FILE, *([TOKENIZER_FILE] if exported.encoding.kind == "tokens" else [])]
+    copied = [export / GRAPH_FILE, *([export / TOKENIZER_FILE] if exported.encoding.kind == "tokens" else [])]
+    copied += [facts.gate_file] if facts.gate_file else []
     manifest = Manifest(
         name=facts.name,
         version=_UNVERSIONED,
@@ -84,7 +87,7 @@ def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder
         parity=parity,
         git_commit=facts.git_commit,
         pipeline_digest=facts.pipeline_digest,
-        files=_staged(out_folder, card, calibration, golden, [export / file for file in copied]),
+        files=_staged(out_folder, card, calibration, golden, copied),
     )
     return _zip(manifest, out_folder)
 
@@ -167,7 +170,7 @@ def _staged(
     staging.mkdir(parents=True)
     for source in copied:
         if not source.exists():
-            raise StageFailed(f"{source}: missing; export the model again")
+            raise StageFailed(f"{source}: missing; run the stage that writes it (python -m pipelines.export, or .gate)")
         shutil.copyfile(source, staging / source.name)
     write_calibration(calibration, staging / CALIBRATION_FILE)
     write_section(golden, staging / GOLDEN_FILE)

@@ -29,7 +29,7 @@ def written_essays(prompt_ids: Sequence[str], path: Path = GOLDEN_SOURCE) -> lis
     essays = [parse_params(table, f"essay.{place}", WrittenEssay, path) for place, table in enumerate(tables)]
     mine = [essay for essay in essays if essay.prompt_id in prompt_ids]
     if bare := sorted(set(prompt_ids) - {essay.prompt_id for essay in mine}):
-        raise StageFailed(f"{path}: no golden essay for {', '.join(bare)}; write one of at least 20 words")
+        raise StageFailed(f"{path}: no golden essay for {', '.join(bare)}; write one of at least 21 words")
     return mine
 
 

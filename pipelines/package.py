@@ -8,6 +8,7 @@ from data.folds import SplitConfig
 from data.refit import is_refit
 from essays.console import run, say, wrote
 from essays.ensemble import ENSEMBLE, WEIGHTS_FILE, read_weights
+from essays.gate_profile import GATE_FILE, GATE_FOLDER
 from essays.manifest import CorpusSource, PromptMetrics
 from essays.params import read_params
 from export.artifact import Facts, open_member, package_ensemble, package_model
@@ -56,6 +57,7 @@ def _facts(model: str, fold: int, models: tuple[str, ...]) -> Facts:
         corpora=tuple(CorpusSource(name=name, licence=CORPORA[name].licence) for name in corpora),
         git_commit=git_commit(),
         pipeline_digest=pipeline_digest([*models, ENSEMBLE] if model == ENSEMBLE else [model]),
+        gate_file=GATE_FOLDER / GATE_FILE,
     )
 
 

@@ -164,7 +164,8 @@ async def compare(desk: Desk, essays: pd.DataFrame, grades: Mapping[str, Mapping
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         for done, row in enumerate(essays.itertuples(), start=1):
             for model, of_model in grades.items():
-                asked = {"essay": row.text, "prompt_id": row.prompt_id, "model": model}
+                # Scores are compared, not what the gate thinks of an essay.
+                asked = {"essay": row.text, "prompt_id": row.prompt_id, "model": model, "advisory": True}
                 answer = await client.post("/score", json=asked)
                 if answer.status_code != httpx.codes.OK:
                     raise StageFailed(f"{model}, {row.essay_id}: the service answered {answer.status_code}")

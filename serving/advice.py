@@ -2,6 +2,7 @@
 
 | flag | raised when |
 |---|---|
+| a reason of `essays.gate` | the essay should not be scored, and its score is advice alone |
 | `truncated` | a model did not see the whole essay |
 | `wide_interval` | the interval covers more than `WIDE_INTERVAL_SHARE` of the prompt's range |
 | `models_disagree` | an ensemble's members are further apart than `MEMBERS_APART` of the range |
@@ -9,8 +10,9 @@
 The numbers are shares of the range, so that they mean the same on every prompt.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from essays.gate import Finding
 from essays.scores import ScoreRange
 from serving.schemas import Flag
 
@@ -41,6 +43,15 @@ def flags_for(
     if member_unit_scores and _apart(member_unit_scores) > MEMBERS_APART:
         flags.append(Flag(code="models_disagree", message=_disagreement(score_range, member_unit_scores)))
     return flags
+
+
+def gate_flags(findings: Sequence[Finding]) -> list[Flag]:
+    """What the gate found, as flags."""
+    return [Flag.model_validate({"code": found.reason, "message": _sentence(found.message)}) for found in findings]
+
+
+def _sentence(message: str) -> str:
+    return f"{message[:1].upper()}{message[1:]}."
 
 
 def _share(score_range: ScoreRange, interval: tuple[float, float]) -> float:

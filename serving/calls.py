@@ -51,7 +51,7 @@ class Call:
 
 async def _score(desk: Desk, request: ScoreRequest, mode: CacheMode) -> ScoreResponse:
     with desk.in_use() as scorer:
-        return await scorer.score(request.essay, request.prompt_id, request.model, mode)
+        return await scorer.score(request.essay, request.prompt_id, request.model, mode, advisory=request.advisory)
 
 
 async def _score_batch(desk: Desk, request: BatchRequest, mode: CacheMode) -> BatchResponse:
@@ -61,7 +61,7 @@ async def _score_batch(desk: Desk, request: BatchRequest, mode: CacheMode) -> Ba
 
 async def _compare(desk: Desk, request: ComparisonRequest, mode: CacheMode) -> ComparisonResponse:
     with desk.in_use() as scorer:
-        return await scorer.compare(request.essay, request.prompt_id, mode)
+        return await scorer.compare(request.essay, request.prompt_id, mode, advisory=request.advisory)
 
 
 async def _purge(desk: Desk, request: PurgeRequest, _: CacheMode) -> PurgeResponse:

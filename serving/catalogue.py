@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from essays.calibration import Calibration, read_calibration
 from essays.encoding import Encoder, load_encoder
 from essays.errors import InvalidManifest, UnknownModel, UnknownPrompt
+from essays.gate import Gate
+from essays.gate_profile import GATE_FILE, GateProfile, read_gate_profile
 from essays.manifest import CALIBRATION_FILE, CARD_FILE, GOLDEN_FILE, MANIFEST_FILE, Golden, Manifest, read_manifest
 from essays.prompts import Prompt, all_prompts, get_prompt
 from serving.errors import NotReady
@@ -42,6 +44,8 @@ class ServedModel:
     card: str
     encoder: Encoder | None
     """None for an ensemble."""
+    gate_profile: GateProfile | None = None
+    """What the gate knows of its prompts; none in bundles that were published without."""
 
     @property
     def name(self) -> str:
@@ -86,6 +90,7 @@ def read_model(artifact: LocalArtifact) -> ServedModel:
         golden=_read_part(folder / GOLDEN_FILE, lambda path: Golden.model_validate_json(path.read_bytes())),
         card=card.read_text(encoding="utf-8") if card.exists() else "",
         encoder=None if manifest.encoding is None else load_encoder(manifest.encoding, folder),
+        gate_profile=_read_part(folder / GATE_FILE, read_gate_profile) if GATE_FILE in manifest.files else None,
     )
 
 
@@ -131,6 +136,11 @@ class Catalogue:
         """Every prompt that some model scores, in the order of the prompts' file."""
         served = {prompt_id for model in self.models.values() for prompt_id in model.manifest.prompt_ids}
         return tuple(prompt for prompt_id, prompt in all_prompts().items() if prompt_id in served)
+
+    @cached_property
+    def gate(self) -> Gate:
+        """What must not be scored, by the profiles of all models."""
+        return Gate([model.gate_profile for model in self.models.values() if model.gate_profile is not None])
 
     def models_for(self, prompt_id: str) -> list[ServedModel]:
         """The models that score this prompt; raises UnknownPrompt when none does."""

@@ -36,6 +36,7 @@ from essays.errors import (
     UnknownPrompt,
     UnscorableEssay,
 )
+from essays.gate import FlaggedEssay
 
 RETRY_AFTER_S = 1
 MAX_NAME_CHARACTERS = 80
@@ -119,6 +120,17 @@ class DeadlinePassed(ServingError):
     """The time for this request is over."""
 
 
+class Reason(BaseModel):
+    """Why an essay should not be scored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    code: str
+    """One of a closed list (`essays.gate.REASONS`)."""
+    message: str
+    """What was found, in a sentence."""
+
+
 class ErrorDetail(BaseModel):
     """What was wrong with a request."""
 
@@ -132,6 +144,8 @@ class ErrorDetail(BaseModel):
     """The field of the request at fault, with dots between levels, where there is one."""
     hint: str | None = None
     """What to do next, where something can be done."""
+    reasons: tuple[Reason, ...] = Field(default=(), exclude_if=lambda reasons: not reasons)
+    """Of an essay that may be scored as advice alone: every reason against it. Such an essay's `code` is the first."""
 
 
 class ErrorResponse(BaseModel):
@@ -194,7 +208,9 @@ def reply_to(error: FairmarkError) -> Reply:
     if isinstance(error, UnscorableEssay):
         code = error.reason
     field, hint = (error.field, error.hint) if isinstance(error, BadInput) else (None, None)
-    detail = ErrorDetail(code=code, message=str(error), field=field, hint=hint)
+    findings = error.findings if isinstance(error, FlaggedEssay) else ()
+    reasons = tuple(Reason(code=finding.reason, message=finding.message) for finding in findings)
+    detail = ErrorDetail(code=code, message=str(error), field=field, hint=hint, reasons=reasons)
     return Reply(status, detail, error.retry_after_s if isinstance(error, Overloaded) else RETRY_AFTER_S)
 
 

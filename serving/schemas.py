@@ -28,6 +28,8 @@ class ComparisonRequest(Schema):
     """The whole text, as written; line ends and composed or decomposed accents make no difference."""
     prompt_id: str = Field(max_length=MAX_NAME_CHARACTERS, examples=["ellipse-overall"])
     """The writing task: one of `GET /prompts`."""
+    advisory: bool = False
+    """Whether an essay that should not be scored gets a score all the same, marked as advice, beside its reasons."""
 
 
 class ScoreRequest(ComparisonRequest):
@@ -57,7 +59,19 @@ class ModelIdentity(Schema):
 class Flag(Schema):
     """A reason to look twice at a score."""
 
-    code: Literal["truncated", "wide_interval", "models_disagree"]
+    code: Literal[
+        "too_short",
+        "language",
+        "gibberish",
+        "repetitive",
+        "copied_prompt",
+        "off_topic",
+        "injection",
+        "near_duplicate",
+        "truncated",
+        "wide_interval",
+        "models_disagree",
+    ]
     message: str
     """The reason in a sentence."""
 
@@ -103,6 +117,8 @@ class ScoreResponse(Schema):
     """Reasons to look twice; empty for an ordinary essay."""
     hand_off: bool
     """Whether a person should score this essay: true as soon as there is a flag."""
+    advisory: bool
+    """Whether this should be no score at all, and was asked for as advice: its flags begin with the reasons against it."""
     truncated: bool
     """Whether a part of the essay was too long for the model to see."""
     tokens_used: int

@@ -5,14 +5,15 @@ calibrated unit scores are mixed, and its own calibration makes the grade.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from essays.errors import FairmarkError
-from essays.gate import scorable_text
+from essays.errors import BadInput, FairmarkError
+from essays.gate import Finding, FlaggedEssay, near_duplicates, readable_text
 from essays.prompts import Prompt
-from serving.advice import flags_for
+from serving.advice import flags_for, gate_flags
 from serving.cache.result_cache import ResultCache
 from serving.cache.runs import CachedRuns, CacheMode, Part
 from serving.catalogue import Catalogue, ServedModel
@@ -65,18 +66,32 @@ class Scorer:
         self._runs = CachedRuns(catalogue, pool, cache)
 
     async def score(
-        self, essay: str, prompt_id: str, model_name: str, mode: CacheMode = CacheMode.USE
+        self,
+        essay: str,
+        prompt_id: str,
+        model_name: str,
+        mode: CacheMode = CacheMode.USE,
+        *,
+        advisory: bool = False,
+        copy: Finding | None = None,
     ) -> ScoreResponse:
-        """One model's answer. Raises a BadInput, Overloaded or DeadlinePassed."""
+        """One model's answer; `advisory` asks for one whatever the gate finds, `copy` is what a batch found.
+
+        Raises a BadInput, FlaggedEssay among them, Overloaded or DeadlinePassed.
+        """
         model = self.catalogue.model(model_name)
         prompt = self.catalogue.prompt(prompt_id, model)
-        (answer,) = await self._answers(essay, prompt, [model], mode)
+        admitted = self._admit(essay, prompt, advisory, copy)
+        (answer,) = await self._answers(admitted, prompt, [model], mode)
         return answer
 
-    async def compare(self, essay: str, prompt_id: str, mode: CacheMode = CacheMode.USE) -> ComparisonResponse:
+    async def compare(
+        self, essay: str, prompt_id: str, mode: CacheMode = CacheMode.USE, *, advisory: bool = False
+    ) -> ComparisonResponse:
         """Every model's answer to one essay; no graph runs twice."""
         models = self.catalogue.models_for(prompt_id)
-        answers = await self._answers(essay, self.catalogue.prompt(prompt_id, models[0]), models, mode)
+        prompt = self.catalogue.prompt(prompt_id, models[0])
+        answers = await self._answers(self._admit(essay, prompt, advisory), prompt, models, mode)
         scores = [answer.score for answer in answers]
         unit_scores = [answer.unit_score for answer in answers]
         apart = Disagreement(lowest=min(scores), highest=max(scores), unit_spread=max(unit_scores) - min(unit_scores))
@@ -93,39 +108,56 @@ class Scorer:
         room = asyncio.Semaphore(len(self.pool.lanes))
         last_start = time.monotonic() + self.limits.batch_timeout_s
 
-        async def one(request: ScoreRequest) -> BatchItem:
+        copies = _copies(requests)
+
+        async def one(place: int, request: ScoreRequest) -> BatchItem:
             async with room:
                 try:
                     if time.monotonic() > last_start:
                         raise DeadlinePassed(
                             f"the batch took more than {self.limits.batch_timeout_s:g} s; send this essay again"
                         )
-                    return BatchItem(result=await self.score(request.essay, request.prompt_id, request.model, mode))
+                    result = await self.score(
+                        request.essay,
+                        request.prompt_id,
+                        request.model,
+                        mode,
+                        advisory=request.advisory,
+                        copy=copies.get(place),
+                    )
+                    return BatchItem(result=result)
                 except FairmarkError as error:
                     return BatchItem(error=reply_to(error).detail)
                 except Exception as error:  # noqa: BLE001 - one essay that breaks something must not cost the others
                     log_mistake("one essay of a batch", error)
                     return BatchItem(error=internal_error().detail)
 
-        return BatchResponse(results=list(await asyncio.gather(*map(one, requests))))
+        return BatchResponse(results=list(await asyncio.gather(*map(one, range(len(requests)), requests))))
+
+    def _admit(self, essay: str, prompt: Prompt, advisory: bool, copy: Finding | None = None) -> "_Admitted":
+        """The essay past the gate. Raises FlaggedEssay where it finds something and no advice was asked for."""
+        started = time.perf_counter()
+        text = readable_text(essay)
+        findings = [*self.catalogue.gate.findings(text, prompt.prompt_id), *([copy] if copy else [])]
+        if findings and not advisory:
+            raise FlaggedEssay(findings)
+        return _Admitted(text, findings, started)
 
     async def _answers(
-        self, essay: str, prompt: Prompt, models: Sequence[ServedModel], mode: CacheMode
+        self, admitted: "_Admitted", prompt: Prompt, models: Sequence[ServedModel], mode: CacheMode
     ) -> list[ScoreResponse]:
-        started = time.perf_counter()
-        text = scorable_text(essay)
-        runs = await self._runs.collect(text, prompt, models, mode, self.limits.timeout_s)
-        return [self._answer(model, prompt, runs, mode, started) for model in models]
+        runs = await self._runs.collect(admitted.text, prompt, models, mode, self.limits.timeout_s)
+        return [self._answer(model, prompt, runs, mode, admitted) for model in models]
 
     def _answer(
-        self, model: ServedModel, prompt: Prompt, runs: Mapping[str, Part], mode: CacheMode, started: float
+        self, model: ServedModel, prompt: Prompt, runs: Mapping[str, Part], mode: CacheMode, admitted: "_Admitted"
     ) -> ScoreResponse:
         parts = [runs[name] for name in model.graph_names]
         raw = {name: runs[name].run.raw_unit_score for name in model.graph_names}
         members = member_unit_scores(self.catalogue, model, prompt.prompt_id, raw)
         grade = model.calibration.grade(prompt, raw_unit_score(model, prompt.prompt_id, raw, members))
         truncated = any(part.run.truncated for part in parts)
-        flags = flags_for(
+        flags = gate_flags(admitted.findings) + flags_for(
             score_range=prompt.score_range,
             interval=grade.interval,
             truncated=truncated,
@@ -133,7 +165,7 @@ class Scorer:
                 name: members[name] for name, weight in model.weights(prompt.prompt_id).items() if weight
             },
         )
-        timing = _timing(parts, started)
+        timing = _timing(parts, admitted.started)
         infer_s = timing.infer / 1000 if any(part.tier == "computed" for part in parts) else None
         self.metrics.scored(model.name, prompt.prompt_id, grade.unit_score, infer_s)
         return ScoreResponse(
@@ -144,6 +176,7 @@ class Scorer:
             coverage=model.calibration.coverage,
             flags=flags,
             hand_off=bool(flags),
+            advisory=bool(admitted.findings),
             truncated=truncated,
             tokens_used=max(part.run.tokens_used for part in parts),
             model=self.identity(model),
@@ -169,6 +202,25 @@ class Scorer:
         return ModelIdentity(
             name=artifact.name, version=artifact.version, digest=artifact.digest, runtime=", ".join(sorted(runtimes))
         )
+
+
+@dataclass(frozen=True)
+class _Admitted:
+    """An essay that is scored, perhaps against the gate's advice."""
+
+    text: str
+    findings: Sequence[Finding]
+    started: float
+
+
+def _copies(requests: Sequence[ScoreRequest]) -> dict[int, Finding]:
+    """Near-duplicates by place, among essays for the same prompt and model: one may be sent to several models."""
+    groups: dict[tuple[str, str], dict[int, str]] = {}
+    for place, request in enumerate(requests):
+        # Whatever cannot be read gets its own error in its turn.
+        with contextlib.suppress(BadInput):
+            groups.setdefault((request.prompt_id, request.model), {})[place] = readable_text(request.essay)
+    return {place: finding for texts in groups.values() for place, finding in near_duplicates(texts).items()}
 
 
 def _timing(parts: Sequence[Part], started: float) -> Timing:

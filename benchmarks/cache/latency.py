@@ -163,7 +163,7 @@ async def _end_to_end(desk: Desk, essays: Sequence[ChosenEssay]) -> dict[str, An
         for name in desk.catalogue().models:
             times: dict[str, list[float]] = {"bypass": [], "exact": []}
             for essay in essays:
-                body = {"essay": essay.text, "prompt_id": essay.prompt_id, "model": name}
+                body = {"essay": essay.text, "prompt_id": essay.prompt_id, "model": name, "advisory": True}
                 for tier, headers in (("bypass", {"Cache-Control": "no-cache"}), ("exact", {})):
                     started = time.perf_counter()
                     answer = await client.post("/score", json=body, headers=headers)

@@ -205,11 +205,11 @@ class Replay:
 
     async def _score_all(self, essay: ChosenEssay, text: str, mode: CacheMode) -> dict[str, ScoreResponse]:
         """By every model, computed now."""
-        comparison = await self.desk.scorer().compare(text, essay.prompt_id, mode)
+        comparison = await self.desk.scorer().compare(text, essay.prompt_id, mode, advisory=True)
         return {answer.model.name: answer for answer in comparison.results}
 
     async def _score(self, essay: ChosenEssay, text: str, model: str) -> ScoreResponse:
-        return await self.desk.scorer().score(text, essay.prompt_id, model)
+        return await self.desk.scorer().score(text, essay.prompt_id, model, advisory=True)
 
     def _forget(self, text: str) -> None:
         self.cache.purge(text=normalize_text(text))

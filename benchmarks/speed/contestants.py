@@ -187,7 +187,7 @@ def _fairmark_form(model: str) -> HttpForm:
     # Asked for without its cache: the same essays come again in every loop, and a kept score takes no time.
     return HttpForm(
         "/score",
-        lambda essay: {"essay": essay.text, "prompt_id": essay.prompt_id, "model": model},
+        lambda essay: {"essay": essay.text, "prompt_id": essay.prompt_id, "model": model, "advisory": True},
         _computed_score,
         "/readyz",
         {"Cache-Control": "no-store"},

@@ -19,7 +19,7 @@ from serving.web.view import ClassView, FormValues, PageView, errors_of, model_o
 
 WEB_FOLDER = Path(__file__).parent
 STATIC_FOLDER = WEB_FOLDER / "static"
-_FIELDS = ("essay", "prompt_id", "model", "api_key")
+_FIELDS = ("essay", "prompt_id", "model", "api_key", "advisory")
 
 
 class Page:
@@ -83,7 +83,8 @@ class Page:
             with desk.in_use() as scorer:
                 catalogue = scorer.catalogue
                 catalogue.prompt(values.prompt_id, catalogue.model(values.model))
-                comparison = await scorer.compare(values.essay, values.prompt_id)
+                advisory = values.advisory == "yes"
+                comparison = await scorer.compare(values.essay, values.prompt_id, advisory=advisory)
         except FairmarkError as error:  # answered here, so that the writer's text stays in the form
             reply = reply_to(error)
             return self._render(_with_error(form, reply.detail), reply.status, reply.headers)
@@ -113,4 +114,4 @@ class Page:
 
 
 def _with_error(form: PageView, detail: ErrorDetail) -> PageView:
-    return replace(form, errors=errors_of(detail), hint=detail.hint or "")
+    return replace(form, errors=errors_of(detail), hint=detail.hint or "", can_advise=bool(detail.reasons))

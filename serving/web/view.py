@@ -51,6 +51,8 @@ class FormValues:
     model: str = ""
     api_key: str = field(default="", repr=False)
     """Never shown again."""
+    advisory: str = ""
+    """`yes` from the button that asks for a score against the gate's advice."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ class ResultView:
     interval: str
     coverage: str
     hand_off: bool
+    advisory: bool
+    """Whether it should be no score at all."""
     flags: list[str]
     scale: Scale
     others: list[ModelAnswer]
@@ -144,6 +148,8 @@ class PageView:
     errors: dict[str, str] = field(default_factory=dict)
     """By field of the form; under an empty name what belongs to none."""
     hint: str = ""
+    can_advise: bool = False
+    """Whether the essay may be scored all the same, as advice."""
     waiting: Sequence[ModelState] = ()
     """Where the models stand, while they are not all ready."""
     min_words: int = 0
@@ -244,6 +250,7 @@ def result_view(comparison: ComparisonResponse, chosen: str, catalogue: Catalogu
         interval=_interval(answer),
         coverage=f"{answer.coverage:.0%}",
         hand_off=answer.hand_off,
+        advisory=answer.advisory,
         flags=[_advice(flag) for flag in answer.flags],
         scale=scale_of(answer),
         others=[

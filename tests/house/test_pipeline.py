@@ -13,7 +13,7 @@ from dvc.repo import Repo
 
 from pipelines import dependencies
 
-ROAD = ["fetch", "prepare", "split", "train", "calibrate", "ensemble", "evaluate", "export", "package"]
+ROAD = ["fetch", "prepare", "split", "train", "gate", "calibrate", "ensemble", "evaluate", "export", "package"]
 ROAD += ["package-ensemble", "publish"]
 
 

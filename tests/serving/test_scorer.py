@@ -12,6 +12,7 @@ import pytest
 
 from essays.ensemble import mix_unit_scores
 from essays.errors import UnknownModel, UnknownPrompt, UnscorableEssay
+from essays.gate import FlaggedEssay
 from essays.text import normalize_text
 from serving.catalogue import LocalArtifact
 from serving.config import ServiceSettings
@@ -28,8 +29,15 @@ ESSAY = (
 LONG_ESSAY = " ".join([ESSAY] * 8)
 
 
-def score(desk: Desk, essay: str = ESSAY, prompt_id: str = "ellipse-overall", model: str = "ensemble") -> ScoreResponse:
-    return asyncio.run(desk.scorer().score(essay, prompt_id, model))
+def score(
+    desk: Desk,
+    essay: str = ESSAY,
+    prompt_id: str = "ellipse-overall",
+    model: str = "ensemble",
+    *,
+    advisory: bool = False,
+) -> ScoreResponse:
+    return asyncio.run(desk.scorer().score(essay, prompt_id, model, advisory=advisory))
 
 
 def raw_by_hand(desk: Desk, name: str, essay: str, prompt_id: str) -> float:
@@ -75,12 +83,13 @@ def test_an_ensemble_mixes_calibrated_scores_and_calibrates_the_mix(desk: Desk) 
 @pytest.mark.row(30)
 def test_an_essay_gets_one_score_alone_in_a_batch_and_reordered(desk: Desk) -> None:
     essays = [ESSAY, LONG_ESSAY, ESSAY.upper(), ESSAY.replace("school", "house")]
-    requests = [ScoreRequest(essay=essay, prompt_id="asap-1", model="tiny") for essay in essays]
+    # As advice, since they are near-duplicates.
+    requests = [ScoreRequest(essay=essay, prompt_id="asap-1", model="tiny", advisory=True) for essay in essays]
     scorer = desk.scorer()
     forward = asyncio.run(scorer.score_batch(requests)).results
     backward = asyncio.run(scorer.score_batch(requests[::-1])).results[::-1]
     for essay, first, second in zip(essays, forward, backward, strict=True):
-        alone = score(desk, essay, "asap-1", "tiny")
+        alone = score(desk, essay, "asap-1", "tiny", advisory=True)
         assert first.result
         assert second.result
         assert first.result.unit_score == second.result.unit_score == alone.unit_score
@@ -99,6 +108,37 @@ def test_a_batch_gives_each_essay_its_result_or_its_error(desk: Desk) -> None:
     assert [item.result is None for item in results] == [False, True, True, False]
 
 
+def test_a_flagged_essay_gets_reasons_and_a_score_only_as_advice(desk: Desk) -> None:
+    with pytest.raises(FlaggedEssay) as caught:
+        score(desk, LONG_ESSAY, model="lexical")
+    assert [finding.reason for finding in caught.value.findings] == ["repetitive"]
+    advice = score(desk, LONG_ESSAY, model="lexical", advisory=True)
+    assert advice.advisory
+    assert advice.hand_off
+    assert advice.flags[0].code == "repetitive"
+    ordinary = score(desk, model="lexical", advisory=True)
+    assert not ordinary.advisory
+    assert ordinary.flags == score(desk, model="lexical").flags
+
+
+def test_near_duplicates_of_a_batch_are_refused_unless_as_advice_or_for_another_model(desk: Desk) -> None:
+    changed = ESSAY.replace("chemistry", "physics")
+    asked = [(ESSAY, "tiny", False), (ESSAY, "lexical", False), (changed, "tiny", False), (changed, "tiny", True)]
+    requests = [
+        ScoreRequest(essay=essay, prompt_id="asap-1", model=model, advisory=advisory)
+        for essay, model, advisory in asked
+    ]
+    first, other, second, advice = asyncio.run(desk.scorer().score_batch(requests)).results
+    assert other.result
+    assert not other.result.advisory
+    assert first.error
+    assert second.error
+    assert first.error.code == second.error.code == "near_duplicate"
+    assert advice.result
+    assert advice.result.advisory
+    assert advice.result.unit_score == score(desk, changed, "asap-1", "tiny").unit_score
+
+
 def test_a_batch_has_a_bound(desk: Desk) -> None:
     requests = [ScoreRequest(essay=ESSAY, prompt_id="asap-1")] * 9
     with pytest.raises(InvalidRequest, match="9 essays, at most 8"):
@@ -115,7 +155,7 @@ def test_a_comparison_holds_every_model_and_agrees_with_single_scores(desk: Desk
 
 
 def test_a_truncated_essay_says_so_and_is_handed_off(desk: Desk) -> None:
-    answer = score(desk, LONG_ESSAY, model="tiny")
+    answer = score(desk, LONG_ESSAY, model="tiny", advisory=True)
     assert answer.truncated
     assert answer.tokens_used == 128
     assert "truncated" in [flag.code for flag in answer.flags]

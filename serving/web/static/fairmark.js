@@ -80,7 +80,7 @@ async function score(event) {
   const slow = window.setTimeout(() => {
     element("busy").textContent = "Still scoring: the service is slow just now. Your text is safe here.";
   }, SLOW_MS);
-  const fields = new FormData(form);
+  const fields = new FormData(form, event.submitter);
   fields.delete("file"); // its text stands in the form already
   try {
     const signal = AbortSignal.timeout(TIMEOUT_MS);

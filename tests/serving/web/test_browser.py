@@ -200,7 +200,7 @@ def test_an_error_takes_the_focus_to_its_field_and_keeps_the_text(open_page: Ope
     expect(page.get_by_label("Essay", exact=True)).to_be_focused()
     expect(page.get_by_label("Essay", exact=True)).to_have_value("Too short to be an essay.")
     expect(page.get_by_label("Essay", exact=True)).to_have_accessible_description(
-        "6 words. At least 20 words. The text is scored and forgotten."
+        "6 words. At least 21 words. The text is scored and forgotten."
         " Error: The essay has 6 words; at least 20 are needed for a score. Write or paste the whole essay."
     )
     assert page.title().startswith("Not scored")

@@ -62,7 +62,7 @@ def test_the_chosen_model_leads_and_the_others_follow(client: TestClient) -> Non
     ("change", "status", "field", "words"),
     [
         ({"essay": ""}, 422, "essay", "The essay is empty."),
-        ({"essay": "Too short."}, 422, "essay", "The essay has 2 words; at least 20 are needed for a score."),
+        ({"essay": "Too short."}, 422, "essay", "The essay has 2 words; at least 21 are needed for a score."),
         ({"prompt_id": "nowhere"}, 404, "prompt_id", "No prompt 'nowhere'"),
         ({"model": "gpt"}, 404, "model", "No model 'gpt'"),
     ],
@@ -78,6 +78,20 @@ def test_an_error_stands_in_words_beside_its_field(
     assert said.group(1).startswith(words)
     assert re.search(rf'id="{field}"[^>]*aria-describedby="[^"]*{field}-error" aria-invalid="true"', page)
     assert 'id="result"' not in page
+
+
+def test_a_flagged_essay_may_be_scored_as_advice_by_a_second_button(client: TestClient) -> None:
+    flagged = {**GOOD, "essay": " ".join([ESSAY] * 8)}
+    refused = client.post("/", data=flagged)
+    assert refused.status_code == 422
+    assert 'name="advisory" value="yes"' in refused.text
+    assert 'id="result"' not in refused.text
+    advised = client.post("/", data={**flagged, "advisory": "yes"})
+    assert advised.status_code == 200
+    assert "Advice only: this essay should not be scored by a model" in advised.text
+    for page in (client.get("/"), client.post("/", data=GOOD), client.post("/", data={**GOOD, "essay": ""})):
+        assert 'name="advisory"' not in page.text
+        assert "Advice only" not in page.text
 
 
 def test_what_was_written_stays_in_the_form_and_is_never_markup(client: TestClient) -> None:

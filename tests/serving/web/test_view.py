@@ -16,6 +16,7 @@ def drawn(score_range: ScoreRange, score: float, interval: tuple[float, float]) 
         interval=interval,
         coverage=0.9,
         flags=[],
+        advisory=False,
         hand_off=False,
         truncated=False,
         tokens_used=1,

@@ -1,0 +1,67 @@
+"""Stage `gate`: fits the gate's profile on training essays, and measures it on test essays and bad ones."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.corpora import RAW_FOLDER
+from data.folds import SplitConfig
+from data.refit import is_refit
+from data.tables import FOLDS_FILE, FOLDS_SCHEMA, read_essay_rows, read_table
+from data.task_texts import read_task_texts
+from essays.console import run, say, wrote
+from essays.gate_profile import GATE_FILE, GATE_FOLDER, GateProfile, write_gate_profile
+from essays.params import read_params
+from training.fold_scores import fold_parts
+from training.gate_fit import GateConfig, ReadEssay, fit_gate, read_essay
+from training.gate_report import GateEvaluator, GateRow, UnseenTopic, gate_page, gate_tree, train_head
+from training.report import write_page
+from training.summary import write_metrics
+
+REPORT_FILE = Path("reports/gate.json")
+PAGE_FILE = Path("reports/gate.md")
+
+
+def main() -> None:
+    """Fit on the first fold's train part, measure on its test part where it has one."""
+    argparse.ArgumentParser(prog="python -m pipelines.gate", description=__doc__).parse_args()
+    config, split = read_params("gate", GateConfig), read_params("split", SplitConfig)
+    fold = read_params("folds", tuple[int, ...])[0]
+    essays, parts = read_essay_rows(), fold_parts(read_table(FOLDS_FILE, FOLDS_SCHEMA), fold)
+    tasks = read_task_texts(RAW_FOLDER / "asap-aes")
+    train = [read_essay(essay.prompt_id, essay.text) for essay in essays if parts[essay.essay_id] == "train"]
+    say(f"fitting on {len(train)} essays; tasks known: {', '.join(tasks) or 'none'}")
+    profile = fit_gate(train, tasks, config)
+    write_gate_profile(profile, GATE_FOLDER / GATE_FILE)
+    wrote(GATE_FOLDER / GATE_FILE)
+    if is_refit(fold, split):
+        write_metrics(gate_tree([], [], None, fold), REPORT_FILE)
+        write_page(gate_page([], [], None, fold), PAGE_FILE)
+    else:
+        test = [essay for essay in essays if parts[essay.essay_id] == "test"]
+        measure(GateEvaluator(profile, test, tasks, config.num_essays, config.seed), profile, train, fold)
+    wrote(REPORT_FILE)
+    wrote(PAGE_FILE)
+
+
+def measure(evaluator: GateEvaluator, profile: GateProfile, train: Sequence[ReadEssay], fold: int) -> None:
+    """Leave the report; a line for each prompt and reason."""
+    rows: list[GateRow] = []
+    unseen: list[UnseenTopic] = []
+    head = train_head(train)
+    for part in profile.prompts:
+        for row in evaluator.rows(part.prompt_id):
+            say(
+                f"{row.prompt_id}  {row.reason}  recall {row.recall:.3f} of {row.num_bad}"
+                f"  false alarms {row.false_alarms:.3f} of {row.num_good}{'' if row.held else '  misses its bar'}"
+            )
+            rows.append(row)
+        if topic := evaluator.unseen_topic(part.prompt_id, head):
+            unseen.append(topic)
+    taken = evaluator.time()
+    write_metrics(gate_tree(rows, unseen, taken, fold), REPORT_FILE)
+    write_page(gate_page(rows, unseen, taken, fold), PAGE_FILE)
+
+
+if __name__ == "__main__":
+    run(main)
