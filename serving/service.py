@@ -124,6 +124,8 @@ class EssayScoring:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         logger.info("ready: %s", ", ".join(self.desk.catalogue().models))
+        for name, runtime in self.desk.status().runtimes.items():
+            logger.info("%s runs on %s", name, runtime)
 
 
 def fetch(
