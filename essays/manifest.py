@@ -107,7 +107,10 @@ class PrecisionParity(Section):
     precision: Literal["bf16", "int8"]
     runtime: Literal["openvino"]
     """What it was measured on; another runtime rounds elsewhere, and is not covered."""
+    shifts: dict[str, float]
+    """By prompt: added to raw unit scores at this precision, which rounding the weights moves alike for all essays."""
     num_essays: int = Field(gt=0)
+    """Other essays than those that the shifts were measured on."""
     max_gap: float = Field(ge=0)
     """Largest difference of raw unit scores from the checkpoint's, one essay at a time."""
     same_grade_share: float = Field(ge=0, le=1)

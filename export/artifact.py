@@ -14,7 +14,6 @@ from essays.manifest import (
     CALIBRATION_FILE,
     CARD_FILE,
     GOLDEN_FILE,
-    GRAPH_FILE,
     CorpusSource,
     FileEntry,
     Golden,
@@ -28,10 +27,11 @@ from essays.manifest import (
 from essays.params import write_section
 from export.card import write_card
 from export.config import ExportConfig
-from export.exported import COMPARED_FILE, PARITY_FILE, read_exported, read_part
+from export.exported import COMPARED_FILE, PARITY_FILE, PRECISIONS_FILE, read_exported, read_part
 from export.golden import RawScore, score_golden
 from export.graphs import GraphScorer, open_exported
 from export.parity import Compared, mix_compared, require_parity
+from export.precisions import PrecisionScores, judge, mix_precisions
 
 _UNVERSIONED = "0" * 12
 
@@ -60,6 +60,7 @@ class PackagedMember:
     scorer: GraphScorer
     calibration: Calibration
     compared: Compared
+    precisions: PrecisionScores
 
 
 def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder: Path) -> Path:
@@ -69,9 +70,19 @@ def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder
     calibration = read_calibration(calibration_file)
     golden = score_golden(exported.prompt_ids, scorer.raw_score, calibration)
     card = write_card(
-        facts.name, exported.kind, exported.prompt_ids, facts.metrics, facts.corpora, parity, facts.origin
+        facts.name,
+        exported.kind,
+        exported.prompt_ids,
+        facts.metrics,
+        facts.corpora,
+        parity,
+        facts.origin,
+        precisions=exported.precisions,
     )
-    copied = [GRAPH_FILE, *([TOKENIZER_FILE] if exported.encoding.kind == "tokens" else [])]
+    copied = [
+        *(graph.file for graph in exported.graphs),
+        *([TOKENIZER_FILE] if exported.encoding.kind == "tokens" else []),
+    ]
     manifest = Manifest(
         name=facts.name,
         version=_UNVERSIONED,
@@ -82,6 +93,7 @@ def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder
         metrics=facts.metrics,
         corpora=facts.corpora,
         parity=parity,
+        precisions=exported.precisions,
         git_commit=facts.git_commit,
         pipeline_digest=facts.pipeline_digest,
         files=_staged(out_folder, card, calibration, golden, [export / file for file in copied]),
@@ -109,6 +121,7 @@ def package_ensemble(
         {member.manifest.name: member.calibration for member in members},
     )
     parity = require_parity(facts.name, mixed, calibration, config)
+    precisions = judge(facts.name, _mixed_precisions(weights, members), calibration, config)
     golden = score_golden(prompt_ids, _mixed(weights, members), calibration)
     listed = tuple(
         Member(
@@ -118,7 +131,17 @@ def package_ensemble(
         )
         for member in members
     )
-    card = write_card(facts.name, "ensemble", prompt_ids, facts.metrics, facts.corpora, parity, facts.origin, listed)
+    card = write_card(
+        facts.name,
+        "ensemble",
+        prompt_ids,
+        facts.metrics,
+        facts.corpora,
+        parity,
+        facts.origin,
+        listed,
+        precisions=precisions,
+    )
     manifest = Manifest(
         name=facts.name,
         version=_UNVERSIONED,
@@ -128,6 +151,7 @@ def package_ensemble(
         metrics=facts.metrics,
         corpora=facts.corpora,
         parity=parity,
+        precisions=precisions,
         git_commit=facts.git_commit,
         pipeline_digest=facts.pipeline_digest,
         files=_staged(out_folder, card, calibration, golden, []),
@@ -142,6 +166,16 @@ def open_member(bundle: Path, export: Path, calibration_file: Path) -> PackagedM
         open_exported(export),
         read_calibration(calibration_file),
         read_part(export / COMPARED_FILE, Compared),
+        read_part(export / PRECISIONS_FILE, PrecisionScores),
+    )
+
+
+def _mixed_precisions(weights: EnsembleWeights, members: Sequence[PackagedMember]) -> PrecisionScores:
+    return mix_precisions(
+        weights,
+        {member.manifest.name: member.precisions for member in members},
+        {member.manifest.name: member.manifest.precisions for member in members},
+        {member.manifest.name: member.calibration for member in members},
     )
 
 

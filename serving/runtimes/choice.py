@@ -11,6 +11,7 @@ from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from serving.runtimes.onnxruntime_gpu import OnnxRuntimeGpu, is_there
 from serving.runtimes.openvino_cpu import OpenVinoCpu, multiplies
 from serving.runtimes.precision import PrecisionSetting, choose_precisions
+from serving.runtimes.shifted import ShiftedSession
 
 RuntimeSetting = Literal["auto", "onnxruntime", "openvino", "cuda", "tensorrt"]
 TRANSFORMERS = frozenset({"encoder", "decoder"})
@@ -37,9 +38,10 @@ class Runtimes:
 
     def open(self, manifest: Manifest, folder: Path, num_lanes: int, precision: Precision = "fp32") -> list[Session]:
         """A session of the model for each lane. Raises GraphInvalid when its file is not what the manifest says."""
-        graph = manifest.graph_at(precision)
+        graph, parity = manifest.graph_at(precision), manifest.parity_at(precision)
         require_no_external_data(folder / graph.file)
-        return self._runtime(self._name_for(manifest)).open(graph, folder, num_lanes)
+        sessions = self._runtime(self._name_for(manifest)).open(graph, folder, num_lanes)
+        return [ShiftedSession(each, parity.shifts, manifest.prompt_ids) for each in sessions] if parity else sessions
 
     def _name_for(self, manifest: Manifest) -> RuntimeSetting:
         return self.setting if self.setting != "auto" else best_runtime(manifest)

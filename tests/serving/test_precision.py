@@ -9,7 +9,7 @@ import pytest
 from essays.bundle import read_bundle_manifest
 from essays.errors import BadParams, WarmUpFailed
 from essays.manifest import GOLDEN_FILE, Golden, Manifest, PrecisionParity
-from serving.catalogue import LocalArtifact
+from serving.catalogue import LocalArtifact, read_model
 from serving.config import ServiceSettings
 from serving.desk import Desk
 from serving.loading import WarmModels, load_and_warm
@@ -21,6 +21,7 @@ from tests.serving.conftest import WEIGHTS, Bundles, extracted, pack, version_of
 BF16 = PrecisionParity(
     precision="bf16",
     runtime="openvino",
+    shifts={"ellipse-overall": 1e-3},
     num_essays=100,
     max_gap=4e-3,
     same_grade_share=0.997,
@@ -117,6 +118,23 @@ def test_a_listed_precision_is_run_and_its_scores_are_near_and_not_the_same(list
     full, low = (np.concatenate([session.run(essay) for essay in essays]) for session in sessions.values())
     assert np.abs(full - low).max() < BF16.max_gap
     assert (full != low).any()
+
+
+def test_each_prompts_shift_is_added_to_its_scores_and_to_no_others(listed: list[LocalArtifact]) -> None:
+    if not multiplies("bf16"):
+        pytest.skip("this CPU has no instructions for bf16")
+    artifact = next(artifact for artifact in listed if artifact.name == "tiny")
+    manifest = read_model(artifact).manifest
+    unshifted = manifest.model_copy(update={"precisions": ()})
+    two = {
+        "input_ids": np.full((2, 9), 3),
+        "attention_mask": np.ones((2, 9), dtype=np.int64),
+        "prompt_index": np.array([1, 0]),
+    }
+    (plain,), (shifted,) = (Runtimes().open(each, artifact.folder, 1, "bf16") for each in (unshifted, manifest))
+    assert manifest.prompt_ids == ("ellipse-overall", "asap-1")
+    np.testing.assert_allclose(shifted.run(two) - plain.run(two), [0, 1e-3], atol=1e-6)
+    assert (shifted.runtime, shifted.precision) == (plain.runtime, "bf16")
 
 
 def test_models_and_status_say_what_runs_and_what_may(listed: list[LocalArtifact]) -> None:
