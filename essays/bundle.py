@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from essays.digests import sha256_of
+from essays.engines import EngineManifest
 from essays.errors import DigestMismatch, InvalidManifest, UnsafeArchive
 from essays.manifest import MANIFEST_FILE, FileEntry, Manifest, parse_manifest
 from essays.params import Section, section_text
@@ -49,7 +50,7 @@ def bundle_name(name: str, version: str) -> str:
     return f"{name}-{version}.zip"
 
 
-def write_bundle(folder: Path, manifest: Manifest, out_folder: Path) -> Path:
+def write_bundle(folder: Path, manifest: Manifest | EngineManifest, out_folder: Path) -> Path:
     """Zip the files that the manifest lists, with it, into `out_folder`; the same bytes for the same content.
 
     Raises DigestMismatch when a file in `folder` is not what the manifest says.

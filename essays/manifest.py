@@ -26,6 +26,10 @@ OUTPUT_NAME = "raw_unit_score"
 """The one output of every graph, (B,)."""
 
 
+Precision = Literal["fp32", "bf16", "int8"]
+"""Of the numbers that a graph multiplies."""
+
+
 class FileEntry(Section):
     """A file of the bundle."""
 
@@ -46,7 +50,7 @@ class Graph(Section):
     """One ONNX file, at one precision."""
 
     file: str
-    precision: Literal["fp32", "bf16", "int8"]
+    precision: Precision
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
@@ -94,6 +98,27 @@ class Parity(Section):
     """Share of essays that get the same grade from both."""
 
 
+class PrecisionParity(Section):
+    """A precision below fp32 that passed the gate of `export.precisions`: what it changes on held-out essays.
+
+    int8 is a graph of its own; bf16 is the fp32 graph, loaded so.
+    """
+
+    precision: Literal["bf16", "int8"]
+    runtime: Literal["openvino"]
+    """What it was measured on; another runtime rounds elsewhere, and is not covered."""
+    shifts: dict[str, float]
+    """By prompt: added to raw unit scores at this precision, which rounding the weights moves alike for all essays."""
+    num_essays: int = Field(gt=0)
+    """Other essays than those that the shifts were measured on."""
+    max_gap: float = Field(ge=0)
+    """Largest difference of raw unit scores from the checkpoint's, one essay at a time."""
+    same_grade_share: float = Field(ge=0, le=1)
+    """Share of essays that get the checkpoint's grade."""
+    qwk_changes: dict[str, float]
+    """By corpus: QWK with people, mean of its prompts, minus the checkpoint's."""
+
+
 class Manifest(Section):
     """Everything that serving must know before it opens another file."""
 
@@ -113,6 +138,8 @@ class Manifest(Section):
     corpora: tuple[CorpusSource, ...]
     parity: Parity | None = None
     """Of an ensemble: of the mix of its members' graphs with the mix of their checkpoints."""
+    precisions: tuple[PrecisionParity, ...] = ()
+    """Below fp32, and no others may be served. Of an ensemble: with every member at it that lists it too."""
     git_commit: str
     """The commit that the pipeline ran at; ends in `-dirty` when files differed from it."""
     pipeline_digest: str
@@ -133,6 +160,16 @@ class Manifest(Section):
         return self
 
     @model_validator(mode="after")
+    def _runnable(self) -> "Manifest":
+        if self.graphs and "fp32" not in {graph.precision for graph in self.graphs}:
+            raise ValueError("a model has a graph in fp32, the others stand beside it")
+        listed = {each.precision for each in self.precisions}
+        found = {graph.precision for graph in self.graphs}
+        if self.graphs and ("int8" in listed) != ("int8" in found):
+            raise ValueError("an int8 graph and its entry among the precisions come together")
+        return self
+
+    @model_validator(mode="after")
     def _weighed(self) -> "Manifest":
         for prompt_id in self.prompt_ids if self.members else ():
             weights = [member.weights.get(prompt_id, math.nan) for member in self.members]
@@ -140,6 +177,16 @@ class Manifest(Section):
             if not are_shares(weights):
                 raise ValueError(f"weights on {prompt_id} must be non-negative and sum to 1, found {weights}")
         return self
+
+    def graph_at(self, precision: Precision) -> Graph:
+        """The graph to load for a precision; of bf16 it is the fp32 file, to be loaded so."""
+        stored = "fp32" if precision == "bf16" else precision
+        graph = next(graph for graph in self.graphs if graph.precision == stored)
+        return graph.model_copy(update={"precision": precision})
+
+    def parity_at(self, precision: Precision) -> PrecisionParity | None:
+        """What was measured of a precision below fp32; none when it may not be served."""
+        return next((each for each in self.precisions if each.precision == precision), None)
 
 
 class GoldenEssay(Section):

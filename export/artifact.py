@@ -14,7 +14,6 @@ from essays.manifest import (
     CALIBRATION_FILE,
     CARD_FILE,
     GOLDEN_FILE,
-    GRAPH_FILE,
     CorpusSource,
     FileEntry,
     Golden,
@@ -28,10 +27,11 @@ from essays.manifest import (
 from essays.params import write_section
 from export.card import write_card
 from export.config import ExportConfig
-from export.exported import COMPARED_FILE, PARITY_FILE, read_exported, read_part
+from export.exported import COMPARED_FILE, PARITY_FILE, PRECISIONS_FILE, read_exported, read_part
 from export.golden import RawScore, score_golden
 from export.graphs import GraphScorer, open_exported
 from export.parity import Compared, mix_compared, require_parity
+from export.precisions import PrecisionScores, judge, mix_precisions
 
 _UNVERSIONED = "0" * 12
 
@@ -62,6 +62,7 @@ class PackagedMember:
     scorer: GraphScorer
     calibration: Calibration
     compared: Compared
+    precisions: PrecisionScores
 
 
 def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder: Path) -> Path:
@@ -71,10 +72,20 @@ def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder
     calibration = read_calibration(calibration_file)
     golden = score_golden(exported.prompt_ids, scorer.raw_score, calibration)
     card = write_card(
-        facts.name, exported.kind, exported.prompt_ids, facts.metrics, facts.corpora, parity, facts.origin
+        facts.name,
+        exported.kind,
+        exported.prompt_ids,
+        facts.metrics,
+        facts.corpora,
+        parity,
+        facts.origin,
+        precisions=exported.precisions,
     )
-    copied = [export / GRAPH_FILE, *([export / TOKENIZER_FILE] if exported.encoding.kind == "tokens" else [])]
-    copied += [facts.gate_file] if facts.gate_file else []
+    copied = [
+        *(export / graph.file for graph in exported.graphs),
+        *([export / TOKENIZER_FILE] if exported.encoding.kind == "tokens" else []),
+        *([facts.gate_file] if facts.gate_file else []),
+    ]
     manifest = Manifest(
         name=facts.name,
         version=_UNVERSIONED,
@@ -85,6 +96,7 @@ def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder
         metrics=facts.metrics,
         corpora=facts.corpora,
         parity=parity,
+        precisions=exported.precisions,
         git_commit=facts.git_commit,
         pipeline_digest=facts.pipeline_digest,
         files=_staged(out_folder, card, calibration, golden, copied),
@@ -112,6 +124,7 @@ def package_ensemble(
         {member.manifest.name: member.calibration for member in members},
     )
     parity = require_parity(facts.name, mixed, calibration, config)
+    precisions = judge(facts.name, _mixed_precisions(weights, members), calibration, config)
     golden = score_golden(prompt_ids, _mixed(weights, members), calibration)
     listed = tuple(
         Member(
@@ -121,7 +134,17 @@ def package_ensemble(
         )
         for member in members
     )
-    card = write_card(facts.name, "ensemble", prompt_ids, facts.metrics, facts.corpora, parity, facts.origin, listed)
+    card = write_card(
+        facts.name,
+        "ensemble",
+        prompt_ids,
+        facts.metrics,
+        facts.corpora,
+        parity,
+        facts.origin,
+        listed,
+        precisions=precisions,
+    )
     manifest = Manifest(
         name=facts.name,
         version=_UNVERSIONED,
@@ -131,6 +154,7 @@ def package_ensemble(
         metrics=facts.metrics,
         corpora=facts.corpora,
         parity=parity,
+        precisions=precisions,
         git_commit=facts.git_commit,
         pipeline_digest=facts.pipeline_digest,
         files=_staged(out_folder, card, calibration, golden, []),
@@ -145,6 +169,16 @@ def open_member(bundle: Path, export: Path, calibration_file: Path) -> PackagedM
         open_exported(export),
         read_calibration(calibration_file),
         read_part(export / COMPARED_FILE, Compared),
+        read_part(export / PRECISIONS_FILE, PrecisionScores),
+    )
+
+
+def _mixed_precisions(weights: EnsembleWeights, members: Sequence[PackagedMember]) -> PrecisionScores:
+    return mix_precisions(
+        weights,
+        {member.manifest.name: member.precisions for member in members},
+        {member.manifest.name: member.manifest.precisions for member in members},
+        {member.manifest.name: member.calibration for member in members},
     )
 
 

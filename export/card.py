@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from essays.manifest import CorpusSource, Member, Parity, PromptMetrics
+from essays.manifest import CorpusSource, Member, Parity, PrecisionParity, PromptMetrics
 from essays.prompts import get_prompt
 
 _KINDS = {
@@ -30,6 +30,8 @@ def write_card(
     parity: Parity,
     origin: str,
     members: Sequence[Member] = (),
+    *,
+    precisions: Sequence[PrecisionParity] = (),
 ) -> str:
     """The card as Markdown; holds no essay and no version, so that it can be part of what the version is made from."""
     blocks = [
@@ -42,6 +44,7 @@ def write_card(
         *([_runs(metrics)] if any(row.measured_on for row in metrics) else []),
         f"## Served as ONNX\n\nOn {parity.num_essays} held-out essays the served graph's unit scores lie at most"
         f" {parity.max_gap:.1e} from the checkpoint's; {parity.same_grade_share:.1%} get the same grade.",
+        *(_precision(each) for each in precisions),
         "## Learned from\n\n" + "\n".join(f"- {corpus.name}: {corpus.licence}" for corpus in corpora),
         *([_members_table(members)] if members else []),
         f"## Made by\n\n{origin}",
@@ -51,6 +54,14 @@ def write_card(
         " agreement is unknown.",
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _precision(parity: PrecisionParity) -> str:
+    changes = ", ".join(f"{change:+.4f} on {corpus}" for corpus, change in parity.qwk_changes.items())
+    return (
+        f"At {parity.precision} ({parity.runtime}) {parity.same_grade_share:.2%} of {parity.num_essays} held-out essays"
+        f" get the checkpoint's grade; QWK changes by {changes}, unit scores by at most {parity.max_gap:.1e}."
+    )
 
 
 def _not_its_own(prompt_ids: Sequence[str], metrics: Sequence[PromptMetrics]) -> bool:

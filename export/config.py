@@ -1,5 +1,7 @@
 """The numbers of the sections `export`, `package` and `publish` of params.yaml."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from essays.params import Section
@@ -18,6 +20,14 @@ class ExportConfig(Section):
     """Smallest accepted share of essays with the same grade; a score on the edge between two may fall either way."""
     parity_batch_size: int = Field(gt=1)
     """Essays in a batch of the batched comparison."""
+    precisions: tuple[Literal["bf16", "int8"], ...]
+    """Below fp32, to be measured on every held-out essay and published where they pass the gate."""
+    max_qwk_change: float = Field(ge=0)
+    """Largest accepted change of QWK with people at a precision below fp32, mean of a corpus's prompts."""
+    num_shift_essays: int = Field(gt=0)
+    """Dev essays of each prompt, on which is measured what a precision moves alike for all."""
+    num_calibration_essays: int = Field(gt=0)
+    """Train essays whose activations set the ranges of int8."""
 
 
 class PublishConfig(Section):

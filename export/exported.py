@@ -7,13 +7,14 @@ from pydantic import Field, ValidationError
 
 from essays.encoding import Encoding
 from essays.errors import StageFailed
-from essays.manifest import Graph
+from essays.manifest import Graph, PrecisionParity
 from essays.params import Section, write_section
 
 EXPORT_FOLDER = Path("out/export")
 EXPORTED_FILE = "exported.json"
 PARITY_FILE = "parity.json"
 COMPARED_FILE = "compared.json"
+PRECISIONS_FILE = "precisions.json"
 
 
 Part = TypeVar("Part", bound=Section)
@@ -26,6 +27,8 @@ class Exported(Section):
     prompt_ids: tuple[str, ...] = Field(min_length=1)
     encoding: Encoding
     graphs: tuple[Graph, ...] = Field(min_length=1)
+    precisions: tuple[PrecisionParity, ...] = ()
+    """Below fp32, those that passed."""
 
 
 def export_folder(model: str) -> Path:

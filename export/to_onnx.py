@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from essays.encoding import Arrays
 from essays.errors import StageFailed
-from essays.manifest import OUTPUT_NAME, Graph, TensorSpec
+from essays.manifest import OUTPUT_NAME, Graph, Precision, TensorSpec
 from training.models import LoadedModel
 
 # Two essays of different lengths: a graph traced on one row, or without padding, may freeze what must stay free.
@@ -53,12 +53,12 @@ def example_arrays(loaded: LoadedModel) -> Arrays:
     return loaded.encoder.collate([loaded.encoder.encode(text, prompt_index=0) for text in _EXAMPLE_TEXTS])
 
 
-def describe_graph(path: Path) -> Graph:
-    """Inputs and outputs of an fp32 graph, as a manifest lists them."""
+def describe_graph(path: Path, precision: Precision = "fp32") -> Graph:
+    """Inputs and outputs of a graph, as a manifest lists them."""
     graph = onnx.load(str(path)).graph
     return Graph(
         file=path.name,
-        precision="fp32",
+        precision=precision,
         inputs=tuple(map(_describe_tensor, graph.input)),
         outputs=tuple(map(_describe_tensor, graph.output)),
     )

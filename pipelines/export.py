@@ -1,22 +1,30 @@
-"""Stage export: a model's graph from its first fold's checkpoint, proved to be the same model."""
+"""Stage export: a model's graph from its first fold's checkpoint, proved to be the same model at each precision."""
 
 import argparse
 import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 
-from data.tables import ESSAYS_FILE
+from data.tables import ESSAYS_FILE, FOLDS_FILE
 from essays.calibration import read_calibration
 from essays.console import run, say, wrote
 from essays.encoding import TOKENIZER_FILE
-from essays.manifest import GRAPH_FILE
+from essays.manifest import GRAPH_FILE, Graph, Precision, PrecisionParity
 from essays.params import read_params, write_section
 from export.config import ExportConfig
-from export.exported import COMPARED_FILE, PARITY_FILE, Exported, export_folder, write_exported
+from export.exported import COMPARED_FILE, PARITY_FILE, PRECISIONS_FILE, Exported, export_folder, write_exported
 from export.parity import compare, require_parity, sample_essays
+from export.precisions import PrecisionScores, find_shifts, judge, score_at, split_for_shifts
+from export.quantize import quantize_graph
 from export.to_onnx import export_graph
+from serving.runtimes.choice import TRANSFORMERS
+from serving.runtimes.openvino_cpu import OpenVinoCpu, multiplies
+from serving.runtimes.shifted import ShiftedSession
 from training.fold_scores import SCORES_FILE, calibration_file, model_folder, read_fold_scores, scores_folder
-from training.models import load_model
+from training.models import LoadedModel, load_model
 
 
 def main() -> None:
@@ -35,21 +43,85 @@ def main() -> None:
     if (source / TOKENIZER_FILE).exists():
         shutil.copyfile(source / TOKENIZER_FILE, folder / TOKENIZER_FILE)
     # Essays that the model did not learn from: on those an error of the graph would show.
-    held_out = set(read_fold_scores(scores_folder(model, fold) / SCORES_FILE).essay_ids.tolist())
+    scores = read_fold_scores(scores_folder(model, fold) / SCORES_FILE)
     essays = pq.read_table(ESSAYS_FILE, columns=["essay_id", "prompt_id", "text"]).to_pandas()
-    sample = sample_essays(essays[essays.essay_id.isin(held_out)], loaded.spec.prompt_ids, config.num_parity_essays)
+    unseen = essays[essays.essay_id.isin(set(scores.essay_ids.tolist()))]
+    calibration = read_calibration(calibration_file(model, fold))
+    sample = sample_essays(unseen, loaded.spec.prompt_ids, config.num_parity_essays)
     compared = compare(loaded, folder / GRAPH_FILE, sample, config.parity_batch_size)
-    parity = require_parity(model, compared, read_calibration(calibration_file(model, fold)), config)
+    parity = require_parity(model, compared, calibration, config)
+    say(f"parity of {parity.num_essays} essays  largest gap {parity.max_gap:.1e}  batched {parity.max_gap_batched:.1e}")
     write_section(compared, folder / COMPARED_FILE)
     write_section(parity, folder / PARITY_FILE)
+
+    shift_on, judged = split_for_shifts(scores, config.num_shift_essays)
+    lower = _lower_graphs(loaded, graph, folder, essays, config, fold)
+    judged = _scored_below_fp32(lower, shift_on, judged, loaded, folder, essays)
+    write_section(judged, folder / PRECISIONS_FILE)
+    precisions = judge(model, judged, calibration, config)
+    spec = loaded.spec
     write_exported(
         Exported(
-            kind=loaded.spec.kind, prompt_ids=loaded.spec.prompt_ids, encoding=loaded.spec.encoding, graphs=(graph,)
+            kind=spec.kind,
+            prompt_ids=spec.prompt_ids,
+            encoding=spec.encoding,
+            graphs=(graph, *_kept(lower, precisions, folder)),
+            precisions=precisions,
         ),
         folder,
     )
-    say(f"parity of {parity.num_essays} essays  largest gap {parity.max_gap:.1e}  batched {parity.max_gap_batched:.1e}")
     wrote(folder)
+
+
+def _lower_graphs(
+    loaded: LoadedModel, graph: Graph, folder: Path, essays: pd.DataFrame, config: ExportConfig, fold: int
+) -> dict[Precision, Graph]:
+    """The graph of every precision below fp32 that this kind of model is served at and this CPU can measure."""
+    graphs: dict[Precision, Graph] = {}
+    for precision in config.precisions if loaded.spec.kind in TRANSFORMERS else ():
+        if not multiplies(precision):
+            say(f"{precision} is not published: this CPU has no instructions for it, so it cannot be measured here")
+        elif precision == "bf16":
+            graphs[precision] = graph.model_copy(update={"precision": precision})
+        else:
+            train = essays[essays.essay_id.isin(_train_ids(fold))]
+            graphs[precision] = quantize_graph(loaded, folder, train, config.num_calibration_essays)
+    return graphs
+
+
+def _scored_below_fp32(
+    graphs: Mapping[Precision, Graph],
+    shift_on: PrecisionScores,
+    judged: PrecisionScores,
+    loaded: LoadedModel,
+    folder: Path,
+    essays: pd.DataFrame,
+) -> PrecisionScores:
+    """The essays to judge by at every precision, with the shifts that were measured on the others."""
+    prompt_ids = loaded.spec.prompt_ids
+    for precision, graph in graphs.items():
+        (session,) = OpenVinoCpu().open(graph, folder, 1)
+        plain = score_at(shift_on, precision, session.run, loaded.encoder, essays, prompt_ids)
+        shifts = find_shifts(plain, precision)
+        shifted = ShiftedSession(session, shifts, prompt_ids)
+        judged = score_at(judged, precision, shifted.run, loaded.encoder, essays, prompt_ids)
+        judged = judged.model_copy(update={"shifts": {**judged.shifts, precision: shifts}})
+    return judged
+
+
+def _kept(graphs: Mapping[Precision, Graph], passed: Sequence[PrecisionParity], folder: Path) -> list[Graph]:
+    """The files of precisions that passed, beside the fp32 graph; the others are removed."""
+    published = {parity.precision for parity in passed}
+    own = [graph for graph in graphs.values() if graph.file != GRAPH_FILE]
+    for graph in own:
+        if graph.precision not in published:
+            (folder / graph.file).unlink()
+    return [graph for graph in own if graph.precision in published]
+
+
+def _train_ids(fold: int) -> set[str]:
+    rows = pq.read_table(FOLDS_FILE).to_pandas()
+    return set(rows.essay_id[(rows.fold == fold) & (rows.part == "train")])
 
 
 if __name__ == "__main__":

@@ -147,7 +147,8 @@ def held_out_essays(essay_ids: Collection[str], per_prompt: int) -> pd.DataFrame
 @contextmanager
 def opened(artifacts: Sequence[LocalArtifact]) -> Iterator[Desk]:
     """A desk that takes requests and computes every answer: a cache could know one from an earlier model."""
-    desk = Desk(ServiceSettings(cache=CacheSettings(store=SecretStr(OFF))))
+    # In fp32: the road is checked here; lower precisions have a gate of their own, on all held-out essays.
+    desk = Desk(ServiceSettings(precision="fp32", cache=CacheSettings(store=SecretStr(OFF))))
     desk.expect(artifacts)
     desk.open(artifacts, lambda state: say(f"service: {state.name}: {state.state}"))
     try:

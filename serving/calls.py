@@ -148,7 +148,8 @@ def _model_info(scorer: Scorer, model: ServedModel) -> ModelInfo:
         digest=identity.digest,
         runtime=identity.runtime,
         kind=manifest.kind,
-        precision=manifest.graphs[0].precision if manifest.graphs else None,
+        precision=None if model.is_ensemble else scorer.pool.lanes[0].sessions[model.name].precision,
+        precisions=["fp32", *(each.precision for each in manifest.precisions)],
         size_bytes=model.size_bytes,
         prompts=[
             PromptQuality.model_validate(quality.model_dump(include=set(PromptQuality.model_fields)))

@@ -14,6 +14,7 @@ from essays.settings import Settings, SettingsSection
 from serving.access import AccessSettings
 from serving.cache.settings import CacheSettings
 from serving.runtimes.choice import Runtimes, RuntimeSetting
+from serving.runtimes.precision import PrecisionSetting
 
 
 class ServiceSettings(SettingsSection):
@@ -35,6 +36,8 @@ class ServiceSettings(SettingsSection):
     """Essays scored at the same moment; none means one per usable core."""
     runtime: RuntimeSetting = "auto"
     """What runs the graphs: the best that this machine has, or `onnxruntime`, `openvino`, `cuda`, `tensorrt`."""
+    precision: PrecisionSetting = "auto"
+    """The fastest that each bundle lists and this CPU multiplies, or `fp32`, `bf16`, `int8`."""
     timeout_s: float = Field(default=20.0, gt=0, le=60)
     """The longest that one essay may wait and take, in seconds."""
     batch_timeout_s: float = Field(default=60.0, gt=0, le=120)
@@ -65,7 +68,7 @@ class ServiceSettings(SettingsSection):
 
     def make_runtimes(self) -> Runtimes:
         """As set, keeping compiled graphs beside the models. Raises BadParams for a runtime that is not there."""
-        return Runtimes(self.runtime, self.artifact_folder / "compiled")
+        return Runtimes(self.runtime, self.artifact_folder / "compiled", self.precision)
 
 
 class ServingSettings(Settings):

@@ -30,7 +30,7 @@ from serving.schemas import (
 )
 from serving.scorer import RequestLimits, Scorer
 
-SOFTWARE = ("bentoml", "onnxruntime", "tokenizers", "numpy")
+SOFTWARE = ("bentoml", "onnxruntime", "openvino", "tokenizers", "numpy")
 
 
 class Desk:
@@ -128,6 +128,7 @@ class Desk:
         return StatusResponse(
             ready=self.ready,
             models=list(self._states.values()),
+            runtimes={} if self._scorer is None else _runtimes(self._scorer.pool),
             uptime_s=round(time.monotonic() - self._started, 1),
             queue=_queue(self._editions.current),
             update=self._update,
@@ -219,6 +220,10 @@ def _queue(scorer: Scorer | None) -> QueueInfo | None:
         return None
     pool = scorer.pool
     return QueueInfo(lanes=len(pool.lanes), open_jobs=pool.open_jobs, max_open_jobs=pool.max_open_jobs)
+
+
+def _runtimes(pool: LanePool) -> dict[str, str]:
+    return {name: session.runtime for name, session in pool.lanes[0].sessions.items()}
 
 
 def _in_words(states: Sequence[ModelState]) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from essays.console import say
 from essays.errors import FairmarkError, InvalidManifest
+from essays.manifest import Precision
 from serving.catalogue import Catalogue, LocalArtifact, ServedModel, read_model
 from serving.lanes import Lane
 from serving.runtimes import Runtimes, Session
@@ -44,11 +45,13 @@ def load_and_warm(
     sessions: list[dict[str, Session]] = [{} for _ in range(num_lanes)]
     lanes = tuple(Lane(number, own) for number, own in enumerate(sessions))
     catalogue = Catalogue(read)
+    precisions = runtimes.precisions([model.manifest for model in read])
     for model in catalogue.models.values():
         # Members come first: an ensemble is warmed among those that came through.
         among = Catalogue([*attempt.warm, model])
         attempt.warm += attempt.of(
-            model.name, partial(_load_and_warm_one, among, model, lanes, sessions, runtimes, report)
+            model.name,
+            partial(_load_and_warm_one, among, model, lanes, sessions, runtimes, precisions.get(model.name), report),
         )
     if attempt.last_error and not attempt.warm:
         raise attempt.last_error
@@ -76,12 +79,13 @@ def _load_and_warm_one(
     lanes: Sequence[Lane],
     sessions: Sequence[dict[str, Session]],
     runtimes: Runtimes,
+    precision: Precision | None,
     report: Report,
 ) -> ServedModel:
     report(ModelState(name=model.name, state="loading"))
     require_members({name: each.artifact.version for name, each in catalogue.models.items()}, model)
-    if model.manifest.graphs:
-        opened = runtimes.open(model.manifest, model.artifact.folder, len(lanes))
+    if precision is not None:  # an ensemble has no graph
+        opened = runtimes.open(model.manifest, model.artifact.folder, len(lanes), precision)
         for own, session in zip(sessions, opened, strict=True):
             own[model.name] = session
     report(ModelState(name=model.name, state="warming"))

@@ -200,7 +200,9 @@ class ModelInfo(Schema):
     kind: str
     runtime: str
     precision: str | None
-    """Of its numbers; null for an ensemble, which has none of its own."""
+    """Of its numbers, as it runs; null for an ensemble, which has none of its own."""
+    precisions: list[str]
+    """Those that it may be served at: fp32, and what kept its grades when it was published."""
     size_bytes: int
     """Of its files."""
     prompts: list[PromptQuality]
@@ -375,6 +377,8 @@ class StatusResponse(Schema):
     models: list[ModelState]
     update: UpdateInfo
     """The last change of champions."""
+    runtimes: dict[str, str]
+    """What runs each model's graph, with version, device and precision; an ensemble has none of its own."""
     uptime_s: float
     queue: QueueInfo | None
     """null while nothing can be scored yet."""

@@ -143,6 +143,8 @@ class EssayScoring:
             return
         _spare_the_collector()
         logger.info("ready: %s", ", ".join(self.desk.catalogue().models))
+        for name, runtime in self.desk.status().runtimes.items():
+            logger.info("%s runs on %s", name, runtime)
         if offers is not None:
             follow(self.desk, offers, self.closing, _spare_the_collector)
 

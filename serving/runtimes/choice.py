@@ -1,35 +1,50 @@
 """Which runtime runs which model: the best that this machine has, or the one that the settings name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from essays.manifest import Manifest
+from essays.manifest import Manifest, Precision
 from serving.runtimes.external_data import require_no_external_data
 from serving.runtimes.interface import Runtime, Session
 from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from serving.runtimes.onnxruntime_gpu import OnnxRuntimeGpu, is_there
-from serving.runtimes.openvino_cpu import OpenVinoCpu
+from serving.runtimes.openvino_cpu import OpenVinoCpu, multiplies
+from serving.runtimes.precision import PrecisionSetting, choose_precisions
+from serving.runtimes.shifted import ShiftedSession
 
 RuntimeSetting = Literal["auto", "onnxruntime", "openvino", "cuda", "tensorrt"]
-_TRANSFORMERS = {"encoder", "probe", "decoder"}
+TRANSFORMERS = frozenset({"encoder", "probe", "decoder"})
+"""Kinds of models that OpenVINO runs best on a CPU."""
 
 
 class Runtimes:
     """The runtimes of a service; each is made when the first model needs it."""
 
-    def __init__(self, setting: RuntimeSetting = "auto", cache: Path | None = None) -> None:
+    def __init__(
+        self, setting: RuntimeSetting = "auto", cache: Path | None = None, precision: PrecisionSetting = "auto"
+    ) -> None:
         """`cache` is a folder for compiled graphs. Raises BadParams when the machine lacks what the setting names."""
         self.setting = setting
+        self.precision = precision
         self._cache = cache
         self._made: dict[RuntimeSetting, Runtime] = {}
         if setting != "auto":
             self._runtime(setting)
 
-    def open(self, manifest: Manifest, folder: Path, num_lanes: int) -> list[Session]:
+    def precisions(self, manifests: Sequence[Manifest]) -> dict[str, Precision]:
+        """The precision of each single model among those served. Raises BadParams for a setting that none can meet."""
+        return choose_precisions(manifests, self._name_for, multiplies, self.precision)
+
+    def open(self, manifest: Manifest, folder: Path, num_lanes: int, precision: Precision = "fp32") -> list[Session]:
         """A session of the model for each lane. Raises GraphInvalid when its file is not what the manifest says."""
-        name = self.setting if self.setting != "auto" else best_runtime(manifest)
-        require_no_external_data(folder / manifest.graphs[0].file)
-        return self._runtime(name).open(manifest.graphs[0], folder, num_lanes)
+        graph, parity = manifest.graph_at(precision), manifest.parity_at(precision)
+        require_no_external_data(folder / graph.file)
+        sessions = self._runtime(self._name_for(manifest)).open(graph, folder, num_lanes)
+        return [ShiftedSession(each, parity.shifts, manifest.prompt_ids) for each in sessions] if parity else sessions
+
+    def _name_for(self, manifest: Manifest) -> RuntimeSetting:
+        return self.setting if self.setting != "auto" else best_runtime(manifest)
 
     def _runtime(self, name: RuntimeSetting) -> Runtime:
         if name not in self._made:
@@ -50,4 +65,4 @@ def best_runtime(manifest: Manifest) -> RuntimeSetting:
         return "tensorrt"
     if is_there("cuda"):
         return "cuda"
-    return "openvino" if manifest.kind in _TRANSFORMERS else "onnxruntime"
+    return "openvino" if manifest.kind in TRANSFORMERS else "onnxruntime"

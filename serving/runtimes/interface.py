@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from essays.encoding import Arrays
 from essays.errors import GraphInvalid
-from essays.manifest import OUTPUT_NAME, Graph, TensorSpec
+from essays.manifest import OUTPUT_NAME, Graph, Precision, TensorSpec
 
 Tensors = Mapping[str, tuple[str, int]]
 """Name to element type, as numpy names it, and rank."""
@@ -21,6 +21,11 @@ class Session(Protocol):
     @property
     def runtime(self) -> str:
         """What runs it, with version, device and precision."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """Of its numbers."""
         ...
 
     def run(self, arrays: Arrays) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from essays.encoding import Arrays
-from essays.manifest import OUTPUT_NAME, Graph
+from essays.manifest import OUTPUT_NAME, Graph, Precision
 from serving.runtimes.interface import Session, Tensors, does_not_load, require_tensors
 
 _DTYPES = {"tensor(int64)": "int64", "tensor(float)": "float32"}
@@ -20,14 +20,15 @@ class OnnxRuntimeCpu:
         """As `Runtime.open`."""
         session = load(folder / graph.file, graph, _cpu_options(), ["CPUExecutionProvider"])
         runtime = f"onnxruntime {onnxruntime.__version__} cpu {graph.precision}"
-        return [OnnxSession(session, runtime)] * num_lanes
+        return [OnnxSession(session, runtime, graph.precision)] * num_lanes
 
 
 class OnnxSession:
     """Runs on the caller's thread."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, runtime: str) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, runtime: str, precision: Precision) -> None:
         self.runtime = runtime
+        self.precision = precision
         self._session = session
         self._input_names = [tensor.name for tensor in session.get_inputs()]
 

@@ -39,7 +39,7 @@ class OnnxRuntimeGpu:
         if used != _PROVIDERS[self._provider]:
             raise BadParams(f"service.runtime: {self._provider} was asked for, but {path} runs on {used}")
         runtime = f"onnxruntime {onnxruntime.__version__} {self._provider} {graph.precision}"
-        return [OnnxSession(session, runtime)] * num_lanes
+        return [OnnxSession(session, runtime, graph.precision)] * num_lanes
 
     def _providers(self) -> list[str | tuple[str, dict[str, str]]]:
         cuda = _PROVIDERS["cuda"]

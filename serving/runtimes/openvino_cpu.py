@@ -1,4 +1,8 @@
-"""OpenVINO on the CPU: the fastest for transformers, and with bf16 where the CPU multiplies it."""
+"""OpenVINO on the CPU: the fastest for transformers, and with bf16 where the CPU multiplies it.
+
+bf16 is a matter of loading the fp32 graph: OpenVINO rounds what goes into matrix products, adds up in fp32, and leaves
+norms, sums over the residual stream and heads in fp32.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -8,11 +12,12 @@ import openvino
 from numpy.typing import NDArray
 
 from essays.encoding import Arrays
-from essays.manifest import OUTPUT_NAME, Graph
+from essays.manifest import OUTPUT_NAME, Graph, Precision
 from serving.runtimes.interface import Session, Tensors, does_not_load, require_tensors
 
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """What matrix products that the graph leaves in floating point run in."""
+_CAPABILITIES: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
 _VERSION = openvino.get_version().split("-")[0]
 
 
@@ -24,10 +29,6 @@ class OpenVinoCpu:
         self._core = openvino.Core()
         self._cache = cache
 
-    def multiplies_bf16(self) -> bool:
-        """Whether this CPU has instructions for it; without them bf16 would only lose digits."""
-        return "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
     def open(self, graph: Graph, folder: Path, num_lanes: int) -> list[Session]:
         """As `Runtime.open`."""
         path = folder / graph.file
@@ -37,7 +38,7 @@ class OpenVinoCpu:
             raise does_not_load(path, error) from error
         require_tensors(path, _tensors(compiled.inputs), _tensors(compiled.outputs), graph)
         runtime = f"openvino {_VERSION} cpu {graph.precision}"
-        return [OpenVinoSession(compiled.create_infer_request(), runtime) for _ in range(num_lanes)]
+        return [OpenVinoSession(compiled.create_infer_request(), runtime, graph.precision) for _ in range(num_lanes)]
 
     def _options(self, precision: str, num_lanes: int) -> dict[str, str | int | bool]:
         options: dict[str, str | int | bool] = {
@@ -50,11 +51,17 @@ class OpenVinoCpu:
         return options if self._cache is None else {**options, "CACHE_DIR": str(self._cache)}
 
 
+def multiplies(precision: Precision) -> bool:
+    """Whether this CPU has instructions for it; without them bf16 (AVX-512 BF16, AMX) would only lose digits."""
+    return _CAPABILITIES[precision] in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVinoSession:
     """A request object of the compiled graph, for one lane."""
 
-    def __init__(self, request: openvino.InferRequest, runtime: str) -> None:
+    def __init__(self, request: openvino.InferRequest, runtime: str, precision: Precision) -> None:
         self.runtime = runtime
+        self.precision = precision
         self._request = request
         self._input_names = [tensor.get_any_name() for tensor in request.model_inputs]
 

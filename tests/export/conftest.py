@@ -16,8 +16,9 @@ from essays.encoding import TOKENIZER_FILE, NgramEncoding, TokenEncoding
 from essays.manifest import GRAPH_FILE
 from essays.params import write_section
 from export.config import ExportConfig
-from export.exported import COMPARED_FILE, PARITY_FILE, Exported, write_exported
+from export.exported import COMPARED_FILE, PARITY_FILE, PRECISIONS_FILE, Exported, write_exported
 from export.parity import compare, require_parity
+from export.precisions import PrecisionScores
 from export.to_onnx import export_graph
 from training.models import EncoderShape, LexicalShape, LoadedModel, LstmShape, ModelSpec, load_model, save_model
 from training.models.folder import build_module
@@ -105,7 +106,17 @@ def essays() -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def export_config() -> ExportConfig:
     """As params.yaml asks, with fewer essays."""
-    return ExportConfig(opset=17, num_parity_essays=40, max_gap=1e-4, min_same_grades=0.995, parity_batch_size=7)
+    return ExportConfig(
+        opset=17,
+        num_parity_essays=40,
+        max_gap=1e-4,
+        min_same_grades=0.995,
+        parity_batch_size=7,
+        precisions=("bf16",),
+        max_qwk_change=0.002,
+        num_shift_essays=10,
+        num_calibration_essays=20,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +137,13 @@ def exports(
         compared = compare(loaded, folder / GRAPH_FILE, essays, export_config.parity_batch_size)
         write_section(compared, folder / COMPARED_FILE)
         write_section(require_parity(kind, compared, calibration, export_config), folder / PARITY_FILE)
+        scored = PrecisionScores(
+            essay_ids=compared.essay_ids,
+            prompt_ids=compared.prompt_ids,
+            human_scores=(3.0,) * len(essays),
+            raw={"fp32": compared.module},
+        )
+        write_section(scored, folder / PRECISIONS_FILE)
         spec = loaded.spec
         write_exported(
             Exported(kind=spec.kind, prompt_ids=spec.prompt_ids, encoding=spec.encoding, graphs=(graph,)), folder

@@ -290,6 +290,10 @@ class Bundles:
         change(folder)
         return pack(folder, out_folder, **self._manifest_parts[name])
 
+    def parts_of(self, name: str) -> dict[str, object]:
+        """What a model's manifest says beside what all of them say."""
+        return self._manifest_parts[name]
+
     def publish(self, store: Store, names: Iterable[str] = (*WEIGHTS, "ensemble")) -> None:
         """Make these models the champions of a store that has none."""
         self.publish_paths(store, [self.paths[name] for name in names])

@@ -12,7 +12,9 @@ def main() -> None:
     """Load, then answer on stdout."""
     setting = os.environ.get(RUNTIME_VARIABLE, "auto")
     # The setting is checked where the program is started.
-    (session,) = Runtimes(setting).open(model_files.manifest(), model_files.model_folder(), 1)  # type: ignore[arg-type]
+    runtimes, manifest = Runtimes(setting), model_files.manifest()  # type: ignore[arg-type]
+    precision = runtimes.precisions([manifest])[manifest.name]
+    (session,) = runtimes.open(manifest, model_files.model_folder(), 1, precision)
     encoder = model_files.encoder()
 
     def score(text: str, _: str, prompt_index: int) -> float:
