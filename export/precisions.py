@@ -2,7 +2,7 @@
 
 Scores are made one essay at a time by the runtime that serves them, and compared with the checkpoint's. What rounding
 the weights moves alike for all essays of a prompt is measured on dev essays, as calibration is, and taken back first.
-A precision that fails is not published, and the service runs none that is not (docs/decisions/0014).
+A precision that fails is not published, and the service runs none that is not (docs/decisions/0017).
 """
 
 from collections.abc import Callable, Mapping, Sequence
