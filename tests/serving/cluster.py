@@ -40,8 +40,9 @@ class Front:
         self.tls = ssl.create_default_context(cafile=str(site.certificate_file))
 
     def client(self, **options: Any) -> httpx.Client:
-        """A caller of its own, by default from 127.0.0.1."""
-        transport = httpx.HTTPTransport(verify=self.tls, local_address=options.pop("local_address", None))
+        """A caller of its own, by default from 127.0.0.1, with a connection for each request."""
+        address, limits = options.pop("local_address", None), httpx.Limits(max_keepalive_connections=0)
+        transport = httpx.HTTPTransport(verify=self.tls, local_address=address, limits=limits)
         return httpx.Client(base_url=self.address, transport=transport, timeout=30, **options)
 
     def log_lines(self) -> list[dict[str, Any]]:
