@@ -73,9 +73,10 @@ def test_three_times_the_capacity_is_shed_at_once_and_what_is_taken_keeps_its_de
     shed_p99_s, taken_p99_s = (percentile([each.took_s for each in answers], 0.99) for answers in (shed, taken))
     shed_p50_s = percentile([each.took_s for each in shed], 0.5)
     figure(
-        f"capacity {capacity:.0f}/s, sent {rate:.0f}/s ({traffic.num_skipped} not, as all {CONCURRENCY} waited):"
-        f" {len(shed)} refused, p50 {shed_p50_s * 1000:.0f} and p99 {shed_p99_s * 1000:.0f} ms; {len(taken)} scored, p99 {taken_p99_s:.2f} s of"
-        f" {TIMEOUT_S:g} s; normal again after {recovered_s:.1f} s; load average before {load:.1f}"
+        f"capacity {capacity:.0f}/s, sent {rate:.0f}/s ({traffic.num_skipped} not, as {CONCURRENCY} waited):"
+        f" {len(shed)} refused, p50 {shed_p50_s * 1000:.0f} ms, p99 {shed_p99_s * 1000:.0f} ms;"
+        f" {len(taken)} scored, p99 {taken_p99_s:.2f} s of {TIMEOUT_S:g} s;"
+        f" normal again after {recovered_s:.1f} s; load average before {load:.1f}"
     )
     assert taken_p99_s < TIMEOUT_S
     assert recovered_s <= RECOVERY_S
