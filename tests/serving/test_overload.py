@@ -81,10 +81,9 @@ def test_three_times_the_capacity_is_shed_at_once_and_what_is_taken_keeps_its_de
     assert taken_p99_s < TIMEOUT_S
     assert recovered_s <= RECOVERY_S
     assert "mistake" not in log
-    assert shed_p50_s < SHED_S
-    # Where other programs take the processor from clients and service alike, the slowest hundredth is theirs.
-    if whole and load < len(os.sched_getaffinity(0)):
-        assert shed_p99_s < SHED_S
+    # Where other programs take the processor from clients and service alike, refusals are still no waiting.
+    idle = load < len(os.sched_getaffinity(0))
+    assert shed_p99_s < (SHED_S if whole and idle else MAX_WAIT_S)
 
 
 def _capacity(port: int, bodies: Bodies, duration_s: float) -> float:
