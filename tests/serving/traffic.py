@@ -87,6 +87,8 @@ class Traffic:
         self.num_skipped = 0
         """Of an open loop: requests that were due while every client waited for its answer."""
         self.stopped = False
+        self.ended = 0.0
+        """When an open loop sent its last request."""
 
     async def closed_loop(self, concurrency: int) -> None:
         """Each client sends its next request when its last was answered, until `stopped`."""
@@ -115,6 +117,7 @@ class Traffic:
                 task.add_done_callback(tasks.discard)
             else:
                 self.num_skipped += 1
+        self.ended = time.monotonic()
         await asyncio.gather(*tasks)
 
 
