@@ -11,7 +11,7 @@ import asyncio
 import math
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ class LanePool:
         self._pace = Pace()
         self._queue: FairQueue[_Open] = FairQueue()
         self._num_open: Counter[str] = Counter()
-        self._open_work_s: Counter[str] = Counter()
+        self._open_work_s: defaultdict[str, float] = defaultdict(float)
         self._flows = frozenset(name for lane in lanes for name in lane.sessions)
         # Guards everything above.
         self._lock = threading.Lock()
@@ -100,12 +100,14 @@ class LanePool:
     @property
     def open_jobs(self) -> int:
         """Jobs that wait or run."""
-        return self._num_open.total()
+        with self._lock:
+            return self._num_open.total()
 
     @property
     def open_work_s(self) -> float:
         """How long one lane alone would need for all of them, as expected when they came."""
-        return self._open_work_s.total()
+        with self._lock:
+            return sum(self._open_work_s.values())
 
     async def run(self, jobs: Sequence[Job[Result]], timeout_s: float) -> list[Done[Result]]:
         """All jobs' results in order, side by side where lanes are free.
@@ -159,9 +161,10 @@ class LanePool:
                 retry_after_s=math.ceil(wait_s - self.max_wait_s),
             )
         num_wanted = Counter(job.flow for job in jobs)
-        if self.open_jobs + len(jobs) + self._kept_for_others(num_wanted) > self.max_open_jobs:
+        num_open = self._num_open.total()
+        if num_open + len(jobs) + self._kept_for_others(num_wanted) > self.max_open_jobs:
             raise Overloaded(
-                f"{self.open_jobs} jobs are open and at most {self.max_open_jobs} may be; try again later",
+                f"{num_open} jobs are open and at most {self.max_open_jobs} may be; try again later",
                 retry_after_s=math.ceil(wait_s),
             )
 

@@ -42,7 +42,8 @@ def load(
     path: Path, graph: Graph, options: onnxruntime.SessionOptions, providers: list[str | tuple[str, dict[str, str]]]
 ) -> onnxruntime.InferenceSession:
     """A session on these providers. Raises GraphInvalid when the file does not load or is another graph."""
-    options.log_severity_level = 3
+    # Nothing: every error is raised as well, and of a node that failed it would print values of its inputs.
+    options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:

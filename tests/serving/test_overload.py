@@ -22,6 +22,7 @@ TIMES_CAPACITY = 3
 TIMEOUT_S = 10.0
 MAX_WAIT_S = 1.5
 RECOVERY_S = 5.0
+SHED_S = 0.05
 SHED = (429, 503)
 
 
@@ -40,7 +41,7 @@ def essays() -> Bodies:
 def test_three_times_the_capacity_is_shed_at_once_and_what_is_taken_keeps_its_deadline(
     bundles: Any, tmp_path: Path, figure: Callable[[str], None], request: pytest.FixtureRequest
 ) -> None:
-    whole = request.config.getoption("--reliability")
+    whole, load = request.config.getoption("--reliability"), os.getloadavg()[0]
     store = open_store(StoreSettings(url=(tmp_path / "store").as_uri()))
     made = type(bundles)(tmp_path / "bundles")
     made.publish_paths(store, [made.heavy(num_products=1)])
@@ -61,24 +62,28 @@ def test_three_times_the_capacity_is_shed_at_once_and_what_is_taken_keeps_its_de
         traffic = Traffic(service.port, bodies)
         rate = TIMES_CAPACITY * capacity
         asyncio.run(traffic.open_loop(rate, CONCURRENCY, duration_s=30 if whole else 6))
-        recovered_s = _time_until_normal(service.port, bodies, calm)
+        recovered_s = _normal_since(service.port, bodies, calm) - traffic.ended
         log = service.log
     shed = [answer for answer in traffic.answers if answer.status in SHED]
     taken = [answer for answer in traffic.answers if answer.status not in SHED]
-    assert {answer.status for answer in taken} <= {200, 504}
+    others = [answer.body for answer in taken if answer.status not in (200, 504)]
+    assert others == []
     assert len(shed) > len(taken), "that was no overload"
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in shed)
     shed_p99_s, taken_p99_s = (percentile([each.took_s for each in answers], 0.99) for answers in (shed, taken))
+    shed_p50_s = percentile([each.took_s for each in shed], 0.5)
     figure(
-        f"capacity {capacity:.0f}/s, sent {rate:.0f}/s ({traffic.num_skipped} not, as all {CONCURRENCY} waited):"
-        f" {len(shed)} refused, p99 {shed_p99_s * 1000:.0f} ms; {len(taken)} scored, p99 {taken_p99_s:.2f} s of"
-        f" {TIMEOUT_S:g} s; normal again after {recovered_s:.1f} s; load average {os.getloadavg()[0]:.1f}"
+        f"capacity {capacity:.0f}/s, sent {rate:.0f}/s ({traffic.num_skipped} not, as {CONCURRENCY} waited):"
+        f" {len(shed)} refused, p50 {shed_p50_s * 1000:.0f} ms, p99 {shed_p99_s * 1000:.0f} ms;"
+        f" {len(taken)} scored, p99 {taken_p99_s:.2f} s of {TIMEOUT_S:g} s;"
+        f" normal again after {recovered_s:.1f} s; load average before {load:.1f}"
     )
     assert taken_p99_s < TIMEOUT_S
     assert recovered_s <= RECOVERY_S
     assert "mistake" not in log
-    # In the whole suite other programs take the processor from clients and service alike.
-    assert shed_p99_s < (0.05 if whole else MAX_WAIT_S)
+    # Where other programs take the processor from clients and service alike, refusals are still no waiting.
+    idle = load < len(os.sched_getaffinity(0))
+    assert shed_p99_s < (SHED_S if whole and idle else MAX_WAIT_S)
 
 
 def _capacity(port: int, bodies: Bodies, duration_s: float) -> float:
@@ -93,17 +98,17 @@ def _alone(port: int, bodies: Bodies, number: int) -> list[float]:
     """How long requests take one after the other."""
 
     async def ask() -> list[Answer]:
-        client = Client(port)
-        return [await client.score(next(bodies)) for _ in range(number)]
+        async with Client(port) as client:
+            return [await client.score(next(bodies)) for _ in range(number)]
 
     return [answer.took_s for answer in asyncio.run(ask())]
 
 
-def _time_until_normal(port: int, bodies: Bodies, calm: list[float]) -> float:
-    """Until three requests in a row took no longer than the slowest did before, and half as much again."""
+def _normal_since(port: int, bodies: Bodies, calm: list[float]) -> float:
+    """When three requests in a row began that took no longer than the slowest did before, and half as much again."""
     started = time.monotonic()
     while time.monotonic() - started < 60:
         began = time.monotonic()
         if max(_alone(port, bodies, 3)) < 1.5 * max(calm):
-            return began - started
+            return began
     raise AssertionError("it never recovered")

@@ -161,6 +161,8 @@ def test_no_canary_is_found_in_anything_that_was_written(
         assert [secret for secret in secrets if secret in answer.text] == []
         assert [secret for secret in secrets if secret in str(answer.headers)] == []
     assert "mistake while answering /score" in log
+    # A library that logs by itself would print what its node was given.
+    assert "onnxruntime:" not in log
     files = [*files_written([tmp_path, root], started)]
     assert hits(files, secrets) == set()
     # The search finds what is there: a log holds the model's name, and this file the canary.
@@ -168,7 +170,7 @@ def test_no_canary_is_found_in_anything_that_was_written(
     planted.write_bytes(b"x" * 5_000 + base64.b64encode(b"..." + ESSAY_CANARY.encode()))
     assert service.log_path in hits(files, ["tiny"])
     assert hits([*files, planted], [f"...{ESSAY_CANARY}"]) == {planted}
-    assert {path.name for path in files if "core" in path.name} == set()
+    assert [path for path in files if path.name.split(".")[0] == "core"] == []
     places = {file.relative_to(tmp_path).parts[0] for file in files if file.is_relative_to(tmp_path)}
     assert {"cache", "models"} <= places
     size = sum(file.stat().st_size for file in files)

@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,19 +47,26 @@ class Client:
         try:
             status, headers, body = await self._send(head + content)
         except (OSError, asyncio.IncompleteReadError) as error:
-            self.close()
+            await self.close()
             status, headers, body = 0, {}, json.dumps({"error": repr(error)}).encode()
         now = time.monotonic()
         return Answer(status, now - started, now, asked, json.loads(body), headers)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._streams:
             self._streams[1].close()
+            with suppress(OSError):
+                await self._streams[1].wait_closed()
         self._streams = None
 
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     async def _send(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
-        if self._streams is None or self._streams[0].at_eof():  # idle for too long
-            self.close()
+        if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self.port)
         reader, writer = self._streams
         writer.write(request)
@@ -67,7 +74,7 @@ class Client:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
         body = await reader.readexactly(int(headers["content-length"]))
         if headers.get("connection") == "close":
-            self.close()
+            await self.close()
         return int(first.split()[1]), headers, body
 
 
@@ -80,39 +87,38 @@ class Traffic:
         self.num_skipped = 0
         """Of an open loop: requests that were due while every client waited for its answer."""
         self.stopped = False
+        self.ended = 0.0
+        """When an open loop sent its last request."""
 
     async def closed_loop(self, concurrency: int) -> None:
         """Each client sends its next request when its last was answered, until `stopped`."""
 
         async def one() -> None:
-            client = Client(self.port)
-            while not self.stopped:
-                self.answers.append(await client.score(next(self.bodies)))
-            client.close()
+            async with Client(self.port) as client:
+                while not self.stopped:
+                    self.answers.append(await client.score(next(self.bodies)))
 
         await asyncio.gather(*(one() for _ in range(concurrency)))
 
     async def open_loop(self, per_second: float, concurrency: int, duration_s: float) -> None:
-        """Requests at a fixed rate, whatever becomes of them, as long as one of the clients is free."""
-        free = [Client(self.port) for _ in range(concurrency)]
+        """Requests at a fixed rate, each on a connection of its own, unless so many wait for their answer already."""
         tasks: set[asyncio.Task[None]] = set()
 
-        async def one(client: Client) -> None:
-            self.answers.append(await client.score(next(self.bodies)))
-            free.append(client)
+        async def one() -> None:
+            async with Client(self.port) as client:
+                self.answers.append(await client.score(next(self.bodies)))
 
         started = time.monotonic()
         for number in range(int(per_second * duration_s)):
             await asyncio.sleep(max(started + number / per_second - time.monotonic(), 0))
-            if free:
-                task = asyncio.create_task(one(free.pop()))
+            if len(tasks) < concurrency:
+                task = asyncio.create_task(one())
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             else:
                 self.num_skipped += 1
+        self.ended = time.monotonic()
         await asyncio.gather(*tasks)
-        for client in free:
-            client.close()
 
 
 @contextmanager
