@@ -108,10 +108,12 @@ class ModelAnswer:
 class ResultView:
     """The answer below the form."""
 
+    task: str
     score: str
     low: str
     high: str
     band: str
+    """Where on the scale, in words."""
     interval: str
     coverage: str
     hand_off: bool
@@ -146,6 +148,7 @@ class PageView:
     min_words: int = 0
     max_characters: int = 0
     max_file_bytes: int = 0
+    page: str = "essay"
 
     @property
     def model_detail(self) -> str:
@@ -179,6 +182,7 @@ class ClassView:
     max_batch_essays: int
     max_body_bytes: int
     title: str = "Score a class: Fairmark"
+    page: str = "class"
 
 
 def prompt_options(catalogue: Catalogue, chosen: str) -> list[OptionGroup]:
@@ -230,6 +234,7 @@ def result_view(comparison: ComparisonResponse, chosen: str, catalogue: Catalogu
     answer = next(result for result in comparison.results if result.model.name == chosen)
     timing = answer.timing_ms
     return ResultView(
+        task=next(prompt.title for prompt in catalogue.prompts if prompt.prompt_id == comparison.prompt_id),
         score=f"{answer.score:g}",
         low=f"{answer.score_range.low:g}",
         high=f"{answer.score_range.high:g}",
