@@ -110,6 +110,7 @@ def test_a_file_without_text_or_with_harm_is_refused_with_its_name(name: str, co
     with pytest.raises(UnreadableDocument, match=reason) as caught:
         read_document(name, content)
     assert str(caught.value).startswith(f"cannot read {name}: ")
+    assert "nothing" not in str(caught.value), "it quotes the file"
     assert caught.value.field == "file"
 
 
