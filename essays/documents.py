@@ -76,8 +76,8 @@ def _in_child(shown: str, suffix: str, content: bytes) -> str:
     if ended.returncode == 0:
         return ended.stdout.decode("utf-8", errors="replace")
     if ended.returncode == _REFUSED:
-        raise UnreadableDocument(f"cannot read {shown}: {ended.stderr.decode('utf-8').strip()}")
-    # Its traceback may quote the file.
+        raise UnreadableDocument(f"cannot read {shown}: {ended.stdout.decode('utf-8')}")
+    # What it wrote to stderr, a traceback or a parser's warnings, may quote the file.
     raise UnreadableDocument(f"cannot read {shown}: it is damaged, or larger than it looks")
 
 
@@ -137,14 +137,14 @@ def _paragraph_text(paragraph: Element) -> str:
 
 
 def _main(suffix: str) -> None:
-    """The child: a file on standard input, its text on standard output."""
+    """The child: a file on standard input, its text on standard output, or the reason with exit code `_REFUSED`."""
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     content = sys.stdin.buffer.read()
     try:
         text = docx_text(content) if suffix == ".docx" else pdf_text(content)
     except FairmarkError as error:
-        sys.stderr.write(str(error))
+        sys.stdout.write(str(error))
         sys.exit(_REFUSED)
     sys.stdout.buffer.write(text.encode("utf-8", errors="replace"))
 

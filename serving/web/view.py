@@ -113,10 +113,12 @@ class ModelAnswer:
 class ResultView:
     """The answer below the form."""
 
+    task: str
     score: str
     low: str
     high: str
     band: str
+    """Where on the scale, in words."""
     interval: str
     coverage: str
     hand_off: bool
@@ -157,6 +159,7 @@ class PageView:
     asks_key: bool = False
     """Whether the form has a field for an API key."""
     max_file_bytes: int = 0
+    page: str = "essay"
 
     @property
     def model_detail(self) -> str:
@@ -192,6 +195,7 @@ class ClassView:
     asks_key: bool
     """Whether there is a field for an API key."""
     title: str = "Score a class: Fairmark"
+    page: str = "class"
 
 
 def prompt_options(catalogue: Catalogue, chosen: str) -> list[OptionGroup]:
@@ -243,6 +247,7 @@ def result_view(comparison: ComparisonResponse, chosen: str, catalogue: Catalogu
     answer = next(result for result in comparison.results if result.model.name == chosen)
     timing = answer.timing_ms
     return ResultView(
+        task=next(prompt.title for prompt in catalogue.prompts if prompt.prompt_id == comparison.prompt_id),
         score=f"{answer.score:g}",
         low=f"{answer.score_range.low:g}",
         high=f"{answer.score_range.high:g}",

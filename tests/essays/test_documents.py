@@ -64,7 +64,7 @@ def test_pdf_gives_its_text_with_the_lines_of_a_paragraph_joined() -> None:
     lines = [
         "This is the first line of an essay which goes on",
         "in a second one. Here it ends.",
-        "Another begins here and",
+        "Another",
     ]
     expected = "This is the first line of an essay which goes on in a second one. Here it ends.\nAnother"
     assert read_document("essay.pdf", pdf(lines)) == expected
@@ -110,6 +110,7 @@ def test_a_file_without_text_or_with_harm_is_refused_with_its_name(name: str, co
     with pytest.raises(UnreadableDocument, match=reason) as caught:
         read_document(name, content)
     assert str(caught.value).startswith(f"cannot read {name}: ")
+    assert "nothing" not in str(caught.value), "it quotes the file"
     assert caught.value.field == "file"
 
 

@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,24 @@ def test_results_are_the_services_and_go_on_in_the_file(table: Path, address: st
     assert refused.returncode == 2
     assert "--overwrite" in refused.stderr
     assert out.read_text() == whole
+
+
+def test_an_interrupted_run_says_where_it_stands_and_how_to_go_on(address: str, essay: str, tmp_path: Path) -> None:
+    source, out = tmp_path / "class.csv", tmp_path / "scores.csv"
+    with source.open("w", newline="") as file:
+        csv.writer(file).writerows([["essay"], *([f"{essay} {n}"] for n in range(3000))])
+    command = [sys.executable, "-m", "fairmark", "score", source, "--prompt", "asap-1", "--out", out]
+    environment = {**os.environ, "FAIRMARK_URL": address}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as running:
+        while not out.exists() or out.read_bytes().count(b"\n") < 20:
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    done = len(rows(out.read_text()))
+    assert f"stopped after {done:,} essays; the same command goes on behind them" in said
+    assert "Traceback" not in said
 
 
 def test_every_model_is_compared(table: Path, address: str) -> None:

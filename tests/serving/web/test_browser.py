@@ -130,7 +130,7 @@ def test_a_chosen_or_dropped_file_is_read_into_the_form(open_page: Open) -> None
     essay = page.get_by_label("Essay", exact=True)
     word = {"name": "essay.docx", "mimeType": "", "buffer": docx(paragraph(ESSAY))}
     page.locator("#file").set_input_files([word])
-    expect(essay).to_have_value(ESSAY)
+    expect(essay).to_have_value(ESSAY, timeout=30_000)
     expect(page.locator("#file-state")).to_have_text("Read essay.docx. Look it over above, then score it.")
     assert page.locator("#file").input_value() == ""
     page.evaluate(
@@ -143,7 +143,8 @@ def test_a_chosen_or_dropped_file_is_read_into_the_form(open_page: Open) -> None
     expect(essay).to_have_value("Dropped words.")
     expect(page.locator("#count")).to_have_text("2 words.")
     page.locator("#file").set_input_files([{"name": "essay.pdf", "mimeType": "", "buffer": b"nothing"}])
-    expect(page.locator("#file-state")).to_contain_text("Cannot read essay.pdf: this is no PDF, or a damaged one.")
+    damaged = "Cannot read essay.pdf: this is no PDF, or a damaged one."
+    expect(page.locator("#file-state")).to_contain_text(damaged, timeout=30_000)
     expect(essay).to_have_value("Dropped words.")
 
 
@@ -184,7 +185,10 @@ def test_a_printed_result_holds_the_essay_and_no_form(open_page: Open) -> None:
     expect(page.locator("#form")).to_be_hidden()
     expect(page.locator("#print")).to_be_hidden()
     expect(page.locator("#history")).to_be_hidden()
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    backgrounds = page.evaluate(
+        "[document.body, document.querySelector('.advice')].map((each) => getComputedStyle(each).backgroundColor)"
+    )
+    assert backgrounds == ["rgb(255, 255, 255)", "rgb(253, 241, 216)"]
 
 
 def test_words_are_counted_while_writing(open_page: Open) -> None:
