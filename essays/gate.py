@@ -23,8 +23,8 @@ from essays.text import normalize_text, sentences, words
 
 MIN_WORDS = 21
 """Below this an essay shows too little to be judged; 106 of ASAP's 12,978 essays are shorter."""
-MAX_CHARACTERS = 50_000
-"""About 8,000 words: far beyond any essay, and a bound on the work that one request can ask for."""
+MAX_CHARACTERS = 80_000
+"""About 14,000 words: far beyond any essay, and a bound on the work that one request can ask for."""
 MAX_STACKED_MARKS = 30
 """Combining marks on one letter, as in Unicode's stream-safe text (UAX #15): normalizing more takes quadratic time."""
 MOST_REPEATED = 0.5

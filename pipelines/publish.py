@@ -24,6 +24,7 @@ from export.config import PublishConfig
 from export.promotion import find_champions, is_published, promote, review
 from pipelines.extracted import extracted
 from serving.loading import load_and_warm
+from training.behaviours import read_behaviours
 from training.evaluation_config import TrackingConfig
 from training.fold_scores import scores_folder
 from training.history import HISTORY_FILE
@@ -55,6 +56,7 @@ def main() -> None:
     # Members first, their ensemble last: whoever starts in between finds no ensemble without its members.
     bundles = [find_bundle(name) for name in [*read_params("models", tuple[str, ...]), ENSEMBLE]]
     pointers = [pointer_to(bundle, read_bundle_manifest(bundle)) for bundle in bundles]
+    pointers = [pointer.model_copy(update={"behaviours": read_behaviours(pointer.name)}) for pointer in pointers]
     if options.ensure and is_published(store, pointers):
         sign_all(store, bundles, pointers, private_key)
         say(f"{store.url}: holds these bundles and a champion of each model; nothing to do")

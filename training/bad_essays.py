@@ -78,7 +78,7 @@ def foreign(_: Source, rng: random.Random) -> str:
 
 def gibberish(source: Source, rng: random.Random) -> str:
     """Struck keys, one word many times, an essay's words in any order, or words drawn from many essays."""
-    return rng.choice((_struck_keys, _one_word, word_salad, _drawn_words))(source, rng)
+    return rng.choice((struck_keys, one_word, word_salad, _drawn_words))(source, rng)
 
 
 def repetitive(source: Source, rng: random.Random) -> str:
@@ -135,11 +135,13 @@ def _drawn_words(source: Source, rng: random.Random) -> str:
     return _as_sentences(rng.choices(pool, k=rng.randint(60, 300)), rng)
 
 
-def _one_word(source: Source, rng: random.Random) -> str:
+def one_word(source: Source, rng: random.Random) -> str:
+    """One word of an essay, 300 times."""
     return " ".join([rng.choice(words(rng.choice(source.texts)))] * 300)
 
 
-def _struck_keys(_: Source, rng: random.Random) -> str:
+def struck_keys(_: Source, rng: random.Random) -> str:
+    """Letters as they come."""
     struck = ("".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 9))) for _ in range(rng.randint(40, 200)))
     return _as_sentences(list(struck), rng)
 

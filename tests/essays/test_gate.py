@@ -81,7 +81,7 @@ def test_composed_and_decomposed_letters_are_one_text() -> None:
 
 
 def test_too_many_characters_are_refused_with_both_numbers() -> None:
-    with pytest.raises(EssayTooLong, match=r"50,004 characters; at most 50,000"):
+    with pytest.raises(EssayTooLong, match=r"80,004 characters; at most 80,000"):
         scorable_text("word " * (MAX_CHARACTERS // 5 + 1))
 
 
