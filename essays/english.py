@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from essays.params import Section
 
@@ -60,8 +60,6 @@ OTHER_LANGUAGES = {
     }.items()
 }
 """Short words that each language cannot do without, to name what an essay is written in."""
-
-
 _TELLING = {name: own - set(COMMON_WORDS) for name, own in OTHER_LANGUAGES.items()}
 
 
@@ -97,8 +95,15 @@ class WordOrder(Section):
     table: str = Field(repr=False)
     """(NUM_CLASSES, NUM_CLASSES) signed bytes in base64: the log ratio, in 127ths of 4 nats."""
 
+    @field_validator("table")
+    @classmethod
+    def _whole(cls, table: str) -> str:
+        if len(base64.b64decode(table, validate=True)) != NUM_CLASSES**2:
+            raise ValueError(f"the table is not that of {NUM_CLASSES} classes of words")
+        return table
+
     def ratios(self) -> NDArray[np.float32]:
-        """The log ratios in nats, (NUM_CLASSES, NUM_CLASSES). Raises ValueError for a table of another size."""
+        """The log ratios in nats, (NUM_CLASSES, NUM_CLASSES)."""
         steps = np.frombuffer(base64.b64decode(self.table), dtype=np.int8)
         return steps.reshape(NUM_CLASSES, NUM_CLASSES).astype(np.float32) * np.float32(_WIDEST / 127)
 

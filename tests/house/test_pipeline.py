@@ -14,18 +14,6 @@ from dvc.repo import Repo
 from pipelines import dependencies
 
 ROAD = ["fetch", "prepare", "split", "train", "gate", "calibrate", "ensemble", "evaluate", "robustness", "export"]
-    "fetch",
-    "prepare",
-    "split",
-    "train",
-    "gate",
-    "calibrate",
-    "ensemble",
-    "evaluate",
-    "robustness",
-    "export",
-    "package",
-]
 ROAD += ["package", "package-ensemble", "publish"]
 
 

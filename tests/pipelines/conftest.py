@@ -40,6 +40,8 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             stage("calibrate", "--model", model)
         stage("ensemble")
         stage("evaluate")
+        stage("gate")
+        stage("robustness")
         for model in MODELS:
             stage("export", "--model", model)
         for model in (*MODELS, "ensemble"):
