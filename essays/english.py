@@ -34,6 +34,7 @@ _SENTENCE_EDGE = _OTHER + 1
 NUM_CLASSES = _SENTENCE_EDGE + 1
 # One class after another counts as so many more times likely at most, in nats; one byte holds it.
 _WIDEST = 4.0
+_LONG_LETTERS = 7
 _PRIOR = 20.0
 
 OTHER_LANGUAGES = {
@@ -69,6 +70,15 @@ def common_share(lower: Sequence[str]) -> float:
         return 0.0
     counted = sum(word in _COMMON for before, word in pairwise(("", *lower)) if word != before)
     return counted / len(lower)
+
+
+def long_share(lower: Sequence[str]) -> float:
+    """Share of words of seven letters or more; ASAP's `@LOCATION1` and its kin are no words here.
+
+    Nonsense that is put together to look learned has more than any essay.
+    """
+    written = [word for word in lower if not word.startswith("@")]
+    return sum(len(word) >= _LONG_LETTERS for word in written) / max(len(written), 1)
 
 
 def likeliest_other_language(lower: Sequence[str]) -> tuple[str, float]:

@@ -40,6 +40,8 @@ class PromptProfile(Section):
     """Share of an essay's shingles that may come from the task."""
     least_order: float
     """`essays.english.order_score` below which words stand in no order, in nats."""
+    most_long: float
+    """Share of an essay's words that may be long (`essays.english.long_share`)."""
     most_repeated: float
     """Share of its five-word runs that an essay may repeat."""
 

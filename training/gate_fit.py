@@ -15,7 +15,7 @@ from pydantic import Field
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from essays.english import learn_word_order, order_score
+from essays.english import learn_word_order, long_share, order_score
 from essays.gate import MIN_WORDS
 from essays.gate_profile import (
     NUM_BUCKETS,
@@ -32,6 +32,8 @@ from essays.text import sentences, words
 _INVERSE_PENALTY = 3.0
 ORDER_BOUNDS = (0.05, 0.15)
 """Shuffled essays have a word order of -.1 or less, read essays of .15 or more."""
+LONG_BOUNDS = (0.32, 0.40)
+"""Hardly an essay has so many; sentences around a prompt's long words have more."""
 REPEATED_BOUNDS = (0.3, 0.5)
 MOST_TOPIC_ESSAYS = 500
 """Of each prompt: more change the topics' heads little and take long."""
@@ -132,6 +134,7 @@ class _Fitter:
             task=None if known is None else pack_task(known),
             most_copied=self._most(copied, COPIED_BOUNDS) if copied else 1.0,
             least_order=self._least([order_score(essay.sentences, self.ratios) for essay in own], ORDER_BOUNDS),
+            most_long=self._most([long_share(essay.words) for essay in own], LONG_BOUNDS),
             most_repeated=self._most([repeated_share(essay.words) for essay in own], REPEATED_BOUNDS),
         )
 
