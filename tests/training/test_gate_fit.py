@@ -48,7 +48,7 @@ def test_new_essays_pass_on_their_prompt_and_not_on_another(essays: list[Essay],
     gate = Gate([profile])
     new = [essay for essay in essays if int(essay.essay_id[7:]) >= 60]
     own = [gate.findings(essay.text, essay.prompt_id) for essay in new]
-    assert sum(bool(found) for found in own) <= 2
+    assert sum(bool(found) for found in own) <= 0.1 * len(new)
     others = [(essay, other) for essay in new for other in TOPICS if other != essay.prompt_id]
     missed = [1 for essay, other in others if "off_topic" not in {f.reason for f in gate.findings(essay.text, other)}]
     assert len(missed) <= 0.05 * len(others)
