@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from essays.params import Section
 
@@ -34,6 +34,7 @@ _SENTENCE_EDGE = _OTHER + 1
 NUM_CLASSES = _SENTENCE_EDGE + 1
 # One class after another counts as so many more times likely at most, in nats; one byte holds it.
 _WIDEST = 4.0
+_LONG_LETTERS = 7
 _PRIOR = 20.0
 
 OTHER_LANGUAGES = {
@@ -60,8 +61,6 @@ OTHER_LANGUAGES = {
     }.items()
 }
 """Short words that each language cannot do without, to name what an essay is written in."""
-
-
 _TELLING = {name: own - set(COMMON_WORDS) for name, own in OTHER_LANGUAGES.items()}
 
 
@@ -71,6 +70,15 @@ def common_share(lower: Sequence[str]) -> float:
         return 0.0
     counted = sum(word in _COMMON for before, word in pairwise(("", *lower)) if word != before)
     return counted / len(lower)
+
+
+def long_share(lower: Sequence[str]) -> float:
+    """Share of words of seven letters or more; ASAP's `@LOCATION1` and its kin are no words here.
+
+    Nonsense that is put together to look learned has more than any essay.
+    """
+    written = [word for word in lower if not word.startswith("@")]
+    return sum(len(word) >= _LONG_LETTERS for word in written) / max(len(written), 1)
 
 
 def likeliest_other_language(lower: Sequence[str]) -> tuple[str, float]:
@@ -97,8 +105,15 @@ class WordOrder(Section):
     table: str = Field(repr=False)
     """(NUM_CLASSES, NUM_CLASSES) signed bytes in base64: the log ratio, in 127ths of 4 nats."""
 
+    @field_validator("table")
+    @classmethod
+    def _whole(cls, table: str) -> str:
+        if len(base64.b64decode(table, validate=True)) != NUM_CLASSES**2:
+            raise ValueError(f"the table is not that of {NUM_CLASSES} classes of words")
+        return table
+
     def ratios(self) -> NDArray[np.float32]:
-        """The log ratios in nats, (NUM_CLASSES, NUM_CLASSES). Raises ValueError for a table of another size."""
+        """The log ratios in nats, (NUM_CLASSES, NUM_CLASSES)."""
         steps = np.frombuffer(base64.b64decode(self.table), dtype=np.int8)
         return steps.reshape(NUM_CLASSES, NUM_CLASSES).astype(np.float32) * np.float32(_WIDEST / 127)
 

@@ -22,13 +22,15 @@ from essays.shingles import nearest_copies, repeated_share, share_found_in, shin
 from essays.text import normalize_text, sentences, words
 
 MIN_WORDS = 21
-"""Below this an essay shows too little to be judged; 106 of ASAP's 12,978 essays are shorter."""
-MAX_CHARACTERS = 50_000
-"""About 8,000 words: far beyond any essay, and a bound on the work that one request can ask for."""
+"""Below this an essay shows too little to be judged; 112 of ASAP's 12,978 essays are shorter."""
+MAX_CHARACTERS = 80_000
+"""About 14,000 words: far beyond any essay, and a bound on the work that one request can ask for."""
 MAX_STACKED_MARKS = 30
 """Combining marks on one letter, as in Unicode's stream-safe text (UAX #15): normalizing more takes quadratic time."""
 MOST_REPEATED = 0.5
 """Share of its five-word runs that an essay may repeat where its prompt says nothing else."""
+MOST_LONG = 0.4
+"""Share of long words where the prompt says nothing else."""
 LEAST_COMMON = 0.3
 """Share of English's most common words: training essays have at least .39."""
 LEAST_OF_ANOTHER = 0.1
@@ -44,7 +46,7 @@ REASONS = {
     "stacked_marks": f"more than {MAX_STACKED_MARKS} accents on one letter",
     "too_short": f"fewer than {MIN_WORDS} words",
     "language": "not written in English",
-    "gibberish": "words in no order, or no words of any language",
+    "gibberish": "words in no order, no words of any language, or long words without end",
     "repetitive": "the same lines again and again",
     "copied_prompt": "copied from the task or its source text",
     "off_topic": "on another topic than the prompt's",
@@ -84,6 +86,8 @@ class Measures:
     """Share of its letters that are not Latin."""
     common: float
     """Share of common English words."""
+    long: float
+    """Share of long words."""
     accented: float
     """Share of its letters that English has not, though they are Latin."""
     other_language: tuple[str, float]
@@ -127,6 +131,7 @@ class Gate:
             num_words=len(lower),
             other_script=_share_of_other_scripts(text),
             common=common,
+            long=english.long_share(lower),
             accented=_accented_share(text),
             other_language=english.likeliest_other_language(lower) if common < LEAST_COMMON else ("", 0.0),
             repeated=repeated_share(lower),
@@ -221,9 +226,12 @@ def _language(found: Measures) -> list[Finding]:
 
 def _gibberish(found: Measures, profile: PromptProfile | None) -> list[Finding]:
     no_order = found.order is not None and profile is not None and found.order < profile.least_order
-    if found.common >= LEAST_COMMON and not no_order:
+    if found.common < LEAST_COMMON or no_order:
+        return [Finding("gibberish", "the essay's words stand in no order that English has")]
+    most = MOST_LONG if profile is None else profile.most_long
+    if found.long <= most:
         return []
-    return [Finding("gibberish", "the essay's words stand in no order that English has")]
+    return [Finding("gibberish", f"{found.long:.0%} of the essay's words are long ones; up to {most:.0%} is usual")]
 
 
 def _repetitive(found: Measures, profile: PromptProfile | None) -> list[Finding]:

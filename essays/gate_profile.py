@@ -7,10 +7,11 @@ import base64
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from essays.english import COMMON_WORDS, WordOrder
 from essays.errors import InvalidManifest
@@ -39,8 +40,17 @@ class PromptProfile(Section):
     """Share of an essay's shingles that may come from the task."""
     least_order: float
     """`essays.english.order_score` below which words stand in no order, in nats."""
+    most_long: float
+    """Share of an essay's words that may be long (`essays.english.long_share`)."""
     most_repeated: float
     """Share of its five-word runs that an essay may repeat."""
+
+    @field_validator("topic")
+    @classmethod
+    def _whole(cls, topic: str | None) -> str | None:
+        if topic is not None and len(base64.b64decode(topic, validate=True)) != NUM_BUCKETS:
+            raise ValueError(f"the topic is not that of {NUM_BUCKETS} buckets")
+        return topic
 
     def topic_weights(self) -> NDArray[np.float32] | None:
         """The weight of each bucket, (NUM_BUCKETS,), where there is a topic."""
@@ -54,8 +64,9 @@ class PromptProfile(Section):
 
 
 class GateProfile(Section):
-    """All that was fitted."""
+    """All that was fitted. Classes of words and buckets are part of schema 1: a change of either is a new one."""
 
+    schema_version: Literal[1] = 1
     word_order: WordOrder
     prompts: tuple[PromptProfile, ...]
 

@@ -36,6 +36,8 @@ class ChampionPointer(Section):
     """What it scores, measured or not; older pointers name none."""
     members: dict[str, str] = Field(default_factory=dict)
     """Of an ensemble: its members' versions by name."""
+    behaviours: dict[str, bool] = Field(default_factory=dict)
+    """Which lines of the robustness suite it holds; older pointers, and models without a test part, name none."""
     override: str | None = None
     """Why somebody made it the champion against the promotion gate."""
 

@@ -51,6 +51,11 @@ def objections(challenger: ChampionPointer, champion: ChampionPointer, config: P
     if shared:
         found += _mean_objection([ours[name] for name in shared], [theirs[name] for name in shared], config)
     found += [text for name in shared for text in _prompt_objection(ours[name], theirs[name], config)]
+    found += [
+        f"no longer holds {name!r}, which the champion does (reports/robustness.html)"
+        for name, held in champion.behaviours.items()
+        if held and challenger.behaviours.get(name) is False
+    ]
     if challenger.size_bytes > champion.size_bytes * (1 + config.max_growth):
         found.append(
             f"the bundle has {challenger.size_bytes:,} bytes, the champion's {champion.size_bytes:,};"

@@ -28,6 +28,7 @@ PIPELINE_FILE = Path("dvc.yaml")
 EVERY_MODEL = {
     "ensemble": ["out/scores/{model}", "out/calibration/{model}"],
     "evaluate": ["out/scores/{model}", "out/calibration/{model}"],
+    "robustness": ["out/models/{model}", "out/calibration/{model}"],
     "package-ensemble": ["out/bundles/{model}", "out/calibration/{model}", "out/export/{model}"],
     "publish": ["out/bundles/{model}"],
 }

@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.folds import SplitConfig
+from data.refit import is_refit
 from essays.bundle import read_bundle_manifest
 from essays.console import Progress, human_size, run, say, wrote
 from essays.ensemble import ENSEMBLE
@@ -24,6 +26,7 @@ from export.config import PublishConfig
 from export.promotion import find_champions, is_published, promote, review
 from pipelines.extracted import extracted
 from serving.loading import load_and_warm
+from training.behaviours import read_behaviours
 from training.fold_scores import scores_folder
 from training.history import HISTORY_FILE
 from training.learning_curves import LearningCurve, read_curve
@@ -55,6 +58,8 @@ def main() -> None:
     # Members first, their ensemble last: whoever starts in between finds no ensemble without its members.
     bundles = [find_bundle(name) for name in [*read_params("models", tuple[str, ...]), ENSEMBLE]]
     pointers = [pointer_to(bundle, read_bundle_manifest(bundle)) for bundle in bundles]
+    if not is_refit(fold, read_params("split", SplitConfig)):
+        pointers = [pointer.model_copy(update={"behaviours": read_behaviours(pointer.name)}) for pointer in pointers]
     if options.ensure and is_published(store, pointers):
         sign_all(store, bundles, pointers, private_key)
         say(f"{store.url}: holds these bundles and a champion of each model; nothing to do")

@@ -118,7 +118,7 @@ class ScoreResponse(Schema):
     hand_off: bool
     """Whether a person should score this essay: true as soon as there is a flag."""
     advisory: bool
-    """Whether this should be no score at all, and was asked for as advice: its flags begin with the reasons why."""
+    """Whether this should be no score, and was asked for as advice: its flags begin with the reasons against it."""
     truncated: bool
     """Whether a part of the essay was too long for the model to see."""
     tokens_used: int

@@ -108,7 +108,8 @@ class Scorer:
         room = asyncio.Semaphore(len(self.pool.lanes))
         last_start = time.monotonic() + self.limits.batch_timeout_s
 
-        copies = _copies(requests)
+        # A large batch takes a while, and other requests must not wait for it.
+        copies = await asyncio.to_thread(_copies, requests)
 
         async def one(place: int, request: ScoreRequest) -> BatchItem:
             async with room:

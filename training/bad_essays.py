@@ -12,6 +12,7 @@ from pathlib import Path
 
 from essays.gate import MIN_WORDS
 from essays.text import sentences, words
+from training.perturbations import long_words, nonsense
 
 FOREIGN_FILE = Path(__file__).with_name("foreign.toml")
 _LEAST_EXCERPT_WORDS = 40
@@ -77,8 +78,8 @@ def foreign(_: Source, rng: random.Random) -> str:
 
 
 def gibberish(source: Source, rng: random.Random) -> str:
-    """Struck keys, one word many times, an essay's words in any order, or words drawn from many essays."""
-    return rng.choice((_struck_keys, _one_word, word_salad, _drawn_words))(source, rng)
+    """Struck keys, one word many times, words of essays in any order, or sentences that only look learned."""
+    return rng.choice((struck_keys, one_word, word_salad, _drawn_words, _learned_nonsense))(source, rng)
 
 
 def repetitive(source: Source, rng: random.Random) -> str:
@@ -135,11 +136,17 @@ def _drawn_words(source: Source, rng: random.Random) -> str:
     return _as_sentences(rng.choices(pool, k=rng.randint(60, 300)), rng)
 
 
-def _one_word(source: Source, rng: random.Random) -> str:
+def _learned_nonsense(source: Source, rng: random.Random) -> str:
+    return nonsense(long_words(source.texts), rng)
+
+
+def one_word(source: Source, rng: random.Random) -> str:
+    """One word of an essay, 300 times."""
     return " ".join([rng.choice(words(rng.choice(source.texts)))] * 300)
 
 
-def _struck_keys(_: Source, rng: random.Random) -> str:
+def struck_keys(_: Source, rng: random.Random) -> str:
+    """Letters as they come."""
     struck = ("".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 9))) for _ in range(rng.randint(40, 200)))
     return _as_sentences(list(struck), rng)
 

@@ -4,6 +4,7 @@ A bound lies where the strangest few training essays lie (`GateConfig.false_alar
 to be foolish. For the bound of a topic, essays are judged by words learned from the other half, as new essays are.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from pydantic import Field
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from essays.english import learn_word_order, order_score
+from essays.english import learn_word_order, long_share, order_score
 from essays.gate import MIN_WORDS
 from essays.gate_profile import (
     NUM_BUCKETS,
@@ -31,7 +32,11 @@ from essays.text import sentences, words
 _INVERSE_PENALTY = 3.0
 ORDER_BOUNDS = (0.05, 0.15)
 """Shuffled essays have a word order of -.1 or less, read essays of .15 or more."""
+LONG_BOUNDS = (0.32, 0.40)
+"""Hardly an essay has so many; sentences around a prompt's long words have more."""
 REPEATED_BOUNDS = (0.3, 0.5)
+MOST_TOPIC_ESSAYS = 500
+"""Of each prompt: more change the topics' heads little and take long."""
 COPIED_BOUNDS = (0.4, 0.8)
 
 
@@ -70,6 +75,7 @@ class TopicHead:
     """Tells essays of one prompt from those of others by their words: a linear model for each, fitted here."""
 
     def __init__(self, essays: Sequence[ReadEssay]) -> None:
+        essays = _first_of_each(essays, MOST_TOPIC_ESSAYS)
         self.prompt_ids = np.array([essay.prompt_id for essay in essays])
         self.rows = bucket_rows([topic_buckets(essay.words) for essay in essays])
 
@@ -81,6 +87,16 @@ class TopicHead:
         chosen = self.prompt_ids != without
         model = LogisticRegression(C=_INVERSE_PENALTY, class_weight="balanced", solver="liblinear", random_state=0)
         return model.fit(self.rows[chosen], self.prompt_ids[chosen] == prompt_id).coef_[0]
+
+
+def _first_of_each(essays: Sequence[ReadEssay], most: int) -> list[ReadEssay]:
+    taken: Counter[str] = Counter()
+    chosen = []
+    for essay in essays:
+        taken[essay.prompt_id] += 1
+        if taken[essay.prompt_id] <= most:
+            chosen.append(essay)
+    return chosen
 
 
 def bucket_rows(rows: Sequence[NDArray[np.int64]]) -> sparse.csr_matrix:
@@ -118,6 +134,7 @@ class _Fitter:
             task=None if known is None else pack_task(known),
             most_copied=self._most(copied, COPIED_BOUNDS) if copied else 1.0,
             least_order=self._least([order_score(essay.sentences, self.ratios) for essay in own], ORDER_BOUNDS),
+            most_long=self._most([long_share(essay.words) for essay in own], LONG_BOUNDS),
             most_repeated=self._most([repeated_share(essay.words) for essay in own], REPEATED_BOUNDS),
         )
 

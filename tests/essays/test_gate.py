@@ -81,7 +81,7 @@ def test_composed_and_decomposed_letters_are_one_text() -> None:
 
 
 def test_too_many_characters_are_refused_with_both_numbers() -> None:
-    with pytest.raises(EssayTooLong, match=r"50,004 characters; at most 50,000"):
+    with pytest.raises(EssayTooLong, match=r"80,004 characters; at most 80,000"):
         scorable_text("word " * (MAX_CHARACTERS // 5 + 1))
 
 
@@ -174,6 +174,7 @@ def taught() -> Gate:
         task=pack_task(shingles(words(TASK.lower()))),
         most_copied=0.5,
         least_order=0.1,
+        most_long=0.3,
         most_repeated=0.3,
     )
     return Gate([GateProfile(word_order=learn_word_order([own] * 50), prompts=(garden,))])
@@ -195,6 +196,16 @@ def test_words_in_any_order_are_gibberish_where_order_is_known(taught: Gate) -> 
     shuffled = " ".join(sorted(ESSAY.split(), key=lambda word: word[::-1]))
     assert "gibberish" in reasons(taught, shuffled)
     assert "gibberish" not in reasons(taught, shuffled, "asap-2")
+
+
+def test_learned_nonsense_is_gibberish_by_its_long_words(taught: Gate) -> None:
+    learned = (
+        "The education has not, and presumably never will be, a privilege of the technology. Society will always"
+        " institute knowledge; some for the computers and others of the discipline. Perhaps information which is"
+        " significant should in any case be a paradigm for humanity."
+    )
+    assert "gibberish" in reasons(taught, learned)
+    assert "gibberish" not in reasons(Gate(), "@ORGANIZATION1 @LOCATION1 " * 3 + ESSAY)
 
 
 def test_a_finding_holds_no_word_of_the_essay(taught: Gate) -> None:

@@ -70,6 +70,18 @@ def test_a_version_that_was_not_measured_is_no_version_that_lost_its_prompts():
     assert objections(wider, champion, CONFIG) == []
 
 
+def test_a_behaviour_that_the_champion_holds_must_not_be_lost():
+    champion = pointer(behaviours={"typos 1 %: within half a step": True, "song inserted: no rise": False})
+    lost = pointer(behaviours={"typos 1 %: within half a step": False, "song inserted: no rise": False})
+    (said,) = objections(lost, champion, CONFIG)
+    assert "no longer holds 'typos 1 %: within half a step'" in said
+    gained = pointer(behaviours={"typos 1 %: within half a step": True, "song inserted: no rise": True})
+    assert objections(gained, champion, CONFIG) == []
+    # A model without a test part was not measured, and an older champion neither.
+    assert objections(pointer(), champion, CONFIG) == []
+    assert objections(lost, pointer(), CONFIG) == []
+
+
 def test_every_objection_is_named_with_its_model():
     worse = [pointer("lexical", "2", {"asap-1": 0.1, "asap-2": 0.1}), pointer("lstm", "2", size_bytes=9000)]
     champions = {each.name: as_champion(pointer(each.name)) for each in worse}

@@ -26,6 +26,7 @@ from export.bundles import find_bundle
 from export.config import ExportConfig
 from pipelines.publish import check
 from serving.artifacts import acquire
+from training.behaviours import ROBUSTNESS_FILE, Behaviour, write_behaviours
 
 PROMPT_IDS = ("asap-1", "ellipse-overall")
 NAMES = ("lexical", "lstm", "ensemble")
@@ -98,6 +99,8 @@ def project(root: Path, tmp_path: Path, package: Packager, s3) -> Project:
     params["models"] = ["lexical", "lstm"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     package(tmp_path / "out/bundles")
+    held = [Behaviour("lexical", "song inserted: no rise", "≥ 0.95", 1.0, held=True)]
+    write_behaviours(held, tmp_path / ROBUSTNESS_FILE)
     settings = StoreSettings(
         url=f"s3://{s3.make_bucket()}",
         endpoint_url=s3.endpoint,

@@ -17,6 +17,7 @@ from data.folds import SplitConfig, check_folds, make_folds
 from data.refit import refit_rows
 from data.rows import Essay
 from data.tables import AUDIT_FILE, ESSAYS_FILE, FOLDS_FILE, audit_table, essays_table, folds_table, write_table
+from essays.gate_profile import GATE_FILE, GATE_FOLDER, read_gate_profile, write_gate_profile
 from essays.prompts import Prompt, all_prompts
 from tests.training.conftest import one_thread as one_thread
 
@@ -40,11 +41,20 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             stage("calibrate", "--model", model)
         stage("ensemble")
         stage("evaluate")
+        stage("gate")
+        forget_prompts()
+        stage("robustness")
         for model in MODELS:
             stage("export", "--model", model)
         for model in (*MODELS, "ensemble"):
             stage("package", "--model", model)
     return folder
+
+
+def forget_prompts() -> None:
+    """Leave no prompt in the gate's profile: what made-up essays teach would refuse every real one."""
+    path = GATE_FOLDER / GATE_FILE
+    write_gate_profile(read_gate_profile(path).model_copy(update={"prompts": ()}), path)
 
 
 @pytest.fixture

@@ -33,7 +33,13 @@ def profile(sign: float) -> GateProfile:
     weights[topic_buckets(words(ESSAY.lower()))] = sign
     topic, step = pack_topic(weights)
     part = PromptProfile(
-        prompt_id="asap-1", topic=topic, topic_step=step, least_topic=0.0, least_order=-1.0, most_repeated=0.5
+        prompt_id="asap-1",
+        topic=topic,
+        topic_step=step,
+        least_topic=0.0,
+        least_order=-1.0,
+        most_long=0.5,
+        most_repeated=0.5,
     )
     return GateProfile(word_order=learn_word_order([[words(ESSAY.lower())]]), prompts=(part,))
 

@@ -214,7 +214,7 @@ def test_a_text_too_large_to_be_read_is_refused_and_stays(open_page: Open) -> No
     page = open_page()
     fill_and_send(page, "word " * 80_000)
     expect(page.get_by_role("alert")).to_contain_text("larger than 300,000 bytes")
-    expect(page.locator("#count")).to_contain_text("more than the 50,000 that are accepted")
+    expect(page.locator("#count")).to_contain_text("more than the 80,000 that are accepted")
     assert len(page.get_by_label("Essay", exact=True).input_value()) == 400_000
 
 
