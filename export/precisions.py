@@ -27,6 +27,8 @@ from training.fold_scores import FoldScores
 BELOW_FP32: tuple[Precision, ...] = ("bf16", "int8")
 Run = Callable[[Arrays], NDArray[np.float32]]
 """From an encoder's arrays to raw unit scores, (B,)."""
+_FAR_OFF = -1.0
+"""For a nan, which JSON cannot hold: the lowest grade, and a gap that no gate lets pass."""
 
 
 class PrecisionScores(Section):
@@ -44,14 +46,15 @@ class PrecisionScores(Section):
 def split_for_shifts(scores: FoldScores, per_prompt: int) -> tuple[PrecisionScores, PrecisionScores]:
     """Dev essays to measure shifts on, up to so many of each prompt, and the essays to judge by, with fp32's scores.
 
-    Those are the whole test part; for a model that has none (decision 11), the rest of dev.
+    Those are the whole test part; for a model that has none (decision 11) the rest of dev, at least half of it.
     """
     places = np.argsort(scores.essay_ids)
     dev, test = (places[scores.parts[places] == part] for part in ("dev", "test"))
     on: list[int] = []
     for prompt_id in scores.prompts():
         mine = dev[scores.prompt_ids[dev] == prompt_id]
-        on += mine[np.linspace(0, len(mine) - 1, min(per_prompt, len(mine))).round().astype(int)].tolist()
+        number = min(per_prompt, len(mine) if len(test) else len(mine) // 2)
+        on += mine[np.linspace(0, len(mine) - 1, number).round().astype(int)].tolist()
     rest = test if len(test) else np.array([place for place in dev if place not in set(on)], dtype=np.int64)
     return _with_fp32(scores.rows(np.array(on, dtype=np.int64))), _with_fp32(scores.rows(rest))
 
@@ -79,7 +82,7 @@ def score_at(
     progress, raw = Progress(f"parity at {precision}", len(scored.essay_ids)), []
     for essay_id, prompt_id in zip(scored.essay_ids, scored.prompt_ids, strict=True):
         essay = encoder.encode(texts[essay_id], prompt_ids.index(prompt_id))
-        raw.append(float(run(encoder.collate([essay]))[0]))
+        raw.append(float(np.nan_to_num(run(encoder.collate([essay]))[0], nan=_FAR_OFF)))
         progress.update(len(raw))
     return scored.model_copy(update={"raw": {**scored.raw, precision: tuple(raw)}})
 
@@ -113,18 +116,17 @@ def compare_precision(scored: PrecisionScores, precision: Precision, calibration
         grades = [calibration.grades(prompt, raw[mine]).scores for raw in (before, after)]
         kappas = [quadratic_weighted_kappa(each, human, prompt.score_range) for each in grades]
         same[mine] = grades[0] == grades[1]
-        # Where neither side varies kappa is nan, and equal grades still are no change.
-        change = 0.0 if same[mine].all() else kappas[1] - kappas[0]
+        # Where neither side varies kappa is nan: equal grades are no change, others as large a one as can be.
+        change = 0.0 if same[mine].all() else float(np.nan_to_num(kappas[1] - kappas[0], nan=-1.0))
         changes.setdefault(prompt.corpus, []).append(change)
     return PrecisionParity(
         precision="int8" if precision == "int8" else "bf16",
         runtime="openvino",
         shifts=scored.shifts.get(precision, {}),
         num_essays=len(prompt_ids),
-        # A nan is as far away as can be, and JSON could not hold it.
-        max_gap=float(np.nan_to_num(np.abs(after - before), nan=1.0).max()),
+        max_gap=float(np.abs(after - before).max()),
         same_grade_share=float(same.mean()),
-        qwk_changes={corpus: float(np.nan_to_num(np.mean(each), nan=-1.0)) for corpus, each in changes.items()},
+        qwk_changes={corpus: float(np.mean(each)) for corpus, each in changes.items()},
     )
 
 

@@ -23,7 +23,14 @@ from export.to_onnx import export_graph
 from serving.runtimes.choice import TRANSFORMERS
 from serving.runtimes.openvino_cpu import OpenVinoCpu, multiplies
 from serving.runtimes.shifted import ShiftedSession
-from training.fold_scores import SCORES_FILE, calibration_file, model_folder, read_fold_scores, scores_folder
+from training.fold_scores import (
+    SCORES_FILE,
+    calibration_file,
+    fold_parts,
+    model_folder,
+    read_fold_scores,
+    scores_folder,
+)
 from training.models import LoadedModel, load_model
 
 
@@ -120,8 +127,8 @@ def _kept(graphs: Mapping[Precision, Graph], passed: Sequence[PrecisionParity], 
 
 
 def _train_ids(fold: int) -> set[str]:
-    rows = pq.read_table(FOLDS_FILE).to_pandas()
-    return set(rows.essay_id[(rows.fold == fold) & (rows.part == "train")])
+    parts = fold_parts(pq.read_table(FOLDS_FILE), fold)
+    return {essay_id for essay_id, part in parts.items() if part == "train"}
 
 
 if __name__ == "__main__":
