@@ -125,12 +125,13 @@ class Desk:
 
     def status(self) -> StatusResponse:
         """Everything an operator asks first."""
+        scorer = self._editions.current
         return StatusResponse(
             ready=self.ready,
             models=list(self._states.values()),
-            runtimes={} if self._scorer is None else _runtimes(self._scorer.pool),
+            runtimes=_runtimes(scorer.pool) if scorer else {},
             uptime_s=round(time.monotonic() - self._started, 1),
-            queue=_queue(self._editions.current),
+            queue=_queue(scorer),
             update=self._update,
             cache=cache_info(self.settings.cache, self._cache, self._served_models),
             limits=self._limits(),
