@@ -8,7 +8,7 @@ and not fetched again. When nobody answers at the store, the set that was served
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -84,12 +84,17 @@ def fetch_changed(
         return artifacts, pointers
 
 
-def settle(store: Store, models: Sequence[str], root: Path, served: Sequence[ChampionPointer]) -> None:
-    """Remember what is served now; of the folders that this process held, those of it and of the set before stay."""
+def settle(
+    store: Store, models: Sequence[str], root: Path, changed: Sequence[ChampionPointer], in_use: Collection[str]
+) -> None:
+    """Remember what is served now, if it changed. Of the folders that this process held, the rest goes.
+
+    What stays are those of these digests, of the set that is served and of the one before.
+    """
     with local_copies.filling(root) as staging:
-        if served:
-            local_copies.remember(root, local_copies.asked_for(store.url, models), served)
-        local_copies.let_go(root)
+        if changed:
+            local_copies.remember(root, local_copies.asked_for(store.url, models), changed)
+        local_copies.let_go(root, in_use)
         _prune(root, staging)
 
 

@@ -165,9 +165,9 @@ def hold(root: Path, digests: Iterable[str]) -> None:
             _held[path] = descriptor
 
 
-def let_go(root: Path) -> None:
-    """Hold only what is served and what was before the last change."""
-    wanted = known(root).digests
+def let_go(root: Path, in_use: Iterable[str]) -> None:
+    """Hold only these, what is known to be served, and what was before the last change."""
+    wanted = known(root).digests | set(in_use)
     for path in [path for path in _held if path.parent == _state(root) and path.stem not in wanted]:
         os.close(_held.pop(path))
 

@@ -8,7 +8,7 @@ new name is noticed with the next change of another, or after SIGHUP.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from essays.backoff import Backoff
 from essays.console import say
@@ -25,7 +25,8 @@ _POLL_TAKEN_S = 0.1
 
 Fetch = Callable[[dict[str, str]], tuple[list[LocalArtifact], list[ChampionPointer]]]
 """What a set is fetched with; told there are models that were left out, by name, with the reason."""
-Settle = Callable[[Sequence[ChampionPointer]], None]
+Settle = Callable[[Sequence[ChampionPointer], Collection[str]], None]
+"""Told the champions that are served now, if they changed, and the digests that the worker holds."""
 
 
 class Watcher:
@@ -114,12 +115,13 @@ class Watcher:
         self.offers.make(Offer(number=self._number, artifacts=tuple(artifacts), refused=refused))
         against = self._wait_until_taken(self._number)
         if against is None:
-            self._settle(pointers)
-            self.served = {artifact.name: artifact.digest for artifact in artifacts}
+            digests = {artifact.name: artifact.digest for artifact in artifacts}
+            self._settle(pointers, digests.values())
+            self.served = digests
             names = ", ".join(f"{artifact.name}@{artifact.version}" for artifact in artifacts)
             say(f"serving {names}; loading and warming took {time.monotonic() - started:.1f} s")
         else:
-            self._settle([])
+            self._settle([], self.served.values())
             say(f"error: changed champions are not served, what was served stays: {against}")
 
     def _changed(self) -> tuple[list[LocalArtifact], list[ChampionPointer], str | None]:

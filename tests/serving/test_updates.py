@@ -4,6 +4,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ class Pair:
             served,
             self.offers,
             fetch=lambda refused: fetch_changed(store, [], root, trusted=None, on_refused=None),
-            settle=lambda pointers: settle(store, [], root, pointers),
+            settle=partial(settle, store, [], root),
             watch_s=1,
         )
 
@@ -223,6 +224,7 @@ def test_a_refused_set_is_said_offered_once_and_does_not_stay_on_the_disk(
     pair: Pair, bundles: Any, file_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     served = pair.folders
+    (pair.root / ".state" / "known.json").write_text("damaged")
     good = bundles.paths["tiny"]
     bundles.promote(file_store, bundles.changed("tiny", without_numbers, tmp_path / "changed"))
     bad = read_champion(file_store, "tiny").pointer.sha256
