@@ -53,12 +53,12 @@ def main() -> None:
     parser.add_argument("--override", metavar="REASON", help="promote against the gate; the reason is recorded")
     options = parser.parse_args()
     config, fold = read_params("publish", PublishConfig), read_params("folds", tuple[int, ...])[0]
-    settings = load_settings(Settings)
+    split, settings = read_params("split", SplitConfig), load_settings(Settings)
     store, private_key = open_store(settings.store), settings.signing.private_key_file
     # Members first, their ensemble last: whoever starts in between finds no ensemble without its members.
     bundles = [find_bundle(name) for name in [*read_params("models", tuple[str, ...]), ENSEMBLE]]
     pointers = [pointer_to(bundle, read_bundle_manifest(bundle)) for bundle in bundles]
-    if not is_refit(fold, read_params("split", SplitConfig)):
+    if not is_refit(fold, split):
         pointers = [pointer.model_copy(update={"behaviours": read_behaviours(pointer.name)}) for pointer in pointers]
     if options.ensure and is_published(store, pointers):
         sign_all(store, bundles, pointers, private_key)

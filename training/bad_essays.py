@@ -98,11 +98,11 @@ def off_topic(source: Source, rng: random.Random) -> str:
 def copied(source: Source, rng: random.Random) -> str:
     """The task, a part of it, or a part with a sentence of the writer's own."""
     assert source.task is not None
-    lines = source.task.split()
-    least = min(_LEAST_EXCERPT_WORDS, len(lines))
-    length = rng.randint(least, len(lines))
-    start = rng.randint(0, len(lines) - length)
-    excerpt = " ".join(lines[start : start + length])
+    written = source.task.split()
+    least = min(_LEAST_EXCERPT_WORDS, len(written))
+    length = rng.randint(least, len(written))
+    start = rng.randint(0, len(written) - length)
+    excerpt = " ".join(written[start : start + length])
     return excerpt if rng.random() < 2 / 3 else f"{excerpt} {_short_sentence(source, rng, length // 5)}"
 
 

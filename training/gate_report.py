@@ -195,8 +195,8 @@ def gate_page(rows: Sequence[GateRow], unseen: Sequence[UnseenTopic], taken: Gat
 def _cell(row: GateRow | None) -> str:
     if row is None:
         return ""
-    words_ = f"{100 * row.recall:.1f} / {100 * row.false_alarms:.1f}"
-    return words_ if row.held else f"**{words_}**"
+    shown = f"{100 * row.recall:.1f} / {100 * row.false_alarms:.1f}"
+    return shown if row.held else f"**{shown}**"
 
 
 def _better_half(essays: Sequence[Essay]) -> list[Essay]:

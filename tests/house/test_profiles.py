@@ -14,6 +14,8 @@ from export.config import ExportConfig, PublishConfig
 from pipelines.profile import apply, load_yaml
 from training.config import TrainConfig
 from training.evaluation_config import CalibrateConfig, EnsembleConfig, EvaluateConfig
+from training.gate_fit import GateConfig
+from training.robustness import RobustnessConfig
 from training.tracking_config import TrackingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +28,8 @@ SECTIONS: dict[str, Any] = {
     "calibrate": CalibrateConfig,
     "ensemble": EnsembleConfig,
     "evaluate": EvaluateConfig,
+    "gate": GateConfig,
+    "robustness": RobustnessConfig,
     "tracking": TrackingConfig,
     "export": ExportConfig,
     "publish": PublishConfig,
