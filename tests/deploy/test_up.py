@@ -18,8 +18,11 @@ import psutil
 import pytest
 import yaml
 
-PACKAGES = ("essays", "data", "training", "export", "serving", "pipelines", "benchmarks", "deploy")
-ESSAY = " ".join(["Schools should start later, because students who sleep enough learn more and argue less."] * 4)
+PACKAGES = ("essays", "data", "training", "export", "serving", "pipelines", "benchmarks", "deploy", "fairmark")
+ESSAY = (
+    "Schools should start later in the morning. Pupils who have slept enough learn more, argue less and miss fewer days."
+    " Some parents fear for their working hours, but a bus that leaves at nine serves them as well."
+)
 
 
 @pytest.fixture(scope="module")
