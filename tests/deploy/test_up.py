@@ -18,11 +18,10 @@ import psutil
 import pytest
 import yaml
 
+from tests.made_essays import made_essay
+
 PACKAGES = ("essays", "data", "training", "export", "serving", "pipelines", "benchmarks", "deploy", "fairmark")
-ESSAY = (
-    "Schools should start later in the morning. Pupils who have slept enough learn more, argue less and miss fewer days."
-    " Some parents fear for their working hours, but a bus that leaves at nine serves them as well."
-)
+ESSAY = made_essay(1)
 
 
 @pytest.fixture(scope="module")

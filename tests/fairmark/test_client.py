@@ -106,7 +106,7 @@ def test_answers_are_the_services(address: str, essay: str) -> None:
 def test_a_refusal_says_why_and_is_not_tried_again(address: str) -> None:
     with Client(address) as service:
         started = time.monotonic()
-        with pytest.raises(Refused, match="at least 20 are needed") as caught:
+        with pytest.raises(Refused, match="at least 21 are needed") as caught:
             service.score("Too short.", "asap-1")
         assert (caught.value.status, caught.value.detail.code) == (422, "too_short")
         with pytest.raises(Refused) as caught:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fairmark.command import parser
+from tests.made_essays import made_essay
 from tests.serving.processes import free_port
 
 DOCUMENT = Path("docs/client.md")
@@ -39,7 +40,7 @@ def table(tmp_path: Path, essay: str) -> Path:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["essay_id", "prompt_id", "essay"])
-        writer.writerows([[f"e{n}", "asap-1", f"{essay} And this is number {n}."] for n in range(20)])
+        writer.writerows([[f"e{n}", "asap-1", made_essay(n)] for n in range(20)])
         writer.writerows(
             [["short", "asap-1", "Too short."], ["lost", "nowhere", essay], ["huge", "asap-1", "a " * 200_000]]
         )
@@ -77,7 +78,7 @@ def test_results_are_the_services_and_go_on_in_the_file(table: Path, address: st
 def test_an_interrupted_run_says_where_it_stands_and_how_to_go_on(address: str, essay: str, tmp_path: Path) -> None:
     source, out = tmp_path / "class.csv", tmp_path / "scores.csv"
     with source.open("w", newline="") as file:
-        csv.writer(file).writerows([["essay"], *([f"{essay} {n}"] for n in range(3000))])
+        csv.writer(file).writerows([["essay"], *([made_essay(n)] for n in range(3000))])
     command = [sys.executable, "-m", "fairmark", "score", source, "--prompt", "asap-1", "--out", out]
     environment = {**os.environ, "FAIRMARK_URL": address}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as running:

@@ -21,14 +21,13 @@ import pytest
 
 from essays.settings import StoreSettings
 from essays.store import open_store
+from tests.made_essays import made_essay
 from tests.serving.processes import Service, serving
 
 pytestmark = pytest.mark.slow
 
 NUM_ESSAYS = int(os.environ.get("CLIENT_ESSAYS", "400"))
 REPORT = Path("out/client-kill.json")
-WORDS = ["school", "pupil", "teacher", "think", "learn", "because", "however", "example", "people", "small", "large"]
-WORDS += ["read", "city", "country", "friend", "work", "question", "always", "computer", "world", "help", "important"]
 MEGABYTE = 1_000_000
 
 
@@ -54,14 +53,14 @@ def service(environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFac
 
 
 def write_essays(path: Path, number: int) -> None:
-    """Essays of 80 to 300 words; every hundredth is too short to be scored."""
+    """Essays of 80 to 300 words or so; every hundredth is too short to be scored."""
     chance = random.Random(11)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["essay_id", "essay"])
         for place in range(number):
-            length = 5 if place % 100 == 99 else chance.randint(80, 300)
-            writer.writerow([f"essay-{place}", f"{' '.join(chance.choices(WORDS, k=length))}."])
+            text = "It is too short." if place % 100 == 99 else made_essay(place, chance.randint(7, 20))
+            writer.writerow([f"essay-{place}", text])
 
 
 class Run:
