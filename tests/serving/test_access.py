@@ -257,7 +257,7 @@ def test_wrong_method_type_and_compressed_bodies(client: TestClient, figure: Fig
 @pytest.mark.row(41)
 def test_an_essay_or_a_body_that_is_too_long_is_refused_with_memory_flat(client: TestClient, figure: Figure) -> None:
     key = with_key(SCORE_KEY)
-    long = client.post("/score", json={**GOOD, "essay": "word " * 10_000 + "x"}, headers=key)
+    long = client.post("/score", json={**GOOD, "essay": "word " * 16_000 + "x"}, headers=key)
     assert (long.status_code, long.json()["error"]["code"]) == (422, "essay_too_long")
     sent = 0
 
@@ -273,9 +273,9 @@ def test_an_essay_or_a_body_that_is_too_long_is_refused_with_memory_flat(client:
     hidden = client.post("/score", content=chunks(), headers={"Content-Type": "application/json", **key})
     grown = process.memory_info().rss - before
     assert (declared.status_code, hidden.status_code) == (413, 413)
-    # The test's own client holds the 30 MB that it sends.
-    assert grown < 70_000_000
-    figure(f"50,001 characters 422; 30 MB 413, memory of client and service together +{grown / 1e6:.0f} MB")
+    # The test's own client holds the 30 MB that it sends, in up to three copies.
+    assert grown < 110_000_000
+    figure(f"80,001 characters 422; 30 MB 413, memory of client and service together +{grown / 1e6:.0f} MB")
 
 
 def test_headers_beyond_their_bound_are_refused(client: TestClient) -> None:

@@ -17,11 +17,12 @@ import pytest
 from deploy.front import FOLDER, HOST, KEY_FILE
 from essays.settings import StoreSettings
 from essays.store import open_store
+from tests.made_essays import made_essay
 from tests.serving.processes import START_TIMEOUT_S, free_port
 
 pytestmark = pytest.mark.slow
 
-ESSAY = " ".join(["Schools should start later, because students who sleep enough learn more and argue less."] * 4)
+ESSAY = made_essay(1)
 GOOD = {"essay": ESSAY, "prompt_id": "ellipse-overall"}
 
 

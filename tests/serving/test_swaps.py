@@ -95,7 +95,8 @@ def refused(service: Service, reason: str) -> None:
 
     wait_until(holds, STEP_TIMEOUT_S, lambda: f"{update_of(service)} {service.log}")
     assert "fairmark_update_refused 1.0" in service.http.get("/metrics").text
-    assert "error: changed champions are not served" in service.log
+    # Its own process says it, a moment after the state was set.
+    wait_until(lambda: "error: changed champions are not served" in service.log, STEP_TIMEOUT_S, lambda: service.log)
 
 
 @pytest.mark.row(23, 24)

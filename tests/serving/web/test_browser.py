@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.essays.test_documents import docx, paragraph
 from tests.fault_proxy import fault_proxy
+from tests.made_essays import made_essay
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +70,7 @@ def refused(page: Page) -> Page:
 
 
 def handed_off(page: Page) -> Page:
-    fill_and_send(page, "\n\n".join([ESSAY] * 8))
+    fill_and_send(page, made_essay(1, 24))
     expect(page.get_by_text("Have a person read this essay")).to_be_visible()
     return page
 
@@ -205,7 +206,7 @@ def test_an_error_takes_the_focus_to_its_field_and_keeps_the_text(open_page: Ope
     expect(page.get_by_label("Essay", exact=True)).to_have_value("Too short to be an essay.")
     expect(page.get_by_label("Essay", exact=True)).to_have_accessible_description(
         "6 words. At least 21 words. The text is scored and forgotten."
-        " Error: The essay has 6 words; at least 20 are needed for a score. Write or paste the whole essay."
+        " Error: The essay has 6 words; at least 21 are needed for a score. Write or paste the whole essay."
     )
     assert page.title().startswith("Not scored")
 

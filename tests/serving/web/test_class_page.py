@@ -14,6 +14,7 @@ from playwright.sync_api import Page, Request, Response, expect
 
 from tests.essays.test_documents import docx, paragraph, pdf
 from tests.fault_proxy import fault_proxy
+from tests.made_essays import made_essay
 from tests.serving.web.test_browser import ESSAY, NARROW, SCHEMES, SCREENSHOTS, WIDE, open_page
 
 __all__ = ["open_page"]
@@ -30,7 +31,7 @@ def table(folder: Path, number: int = NUM_ESSAYS) -> Path:
     with path.open("w", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file)
         writer.writerow(["essay_id", "essay"])
-        writer.writerows([[f"pupil {n}", f"{ESSAY} “{n}”\n" + "Because I think so. " * 12 * n] for n in range(number)])
+        writer.writerows([[f"pupil {n}", f"{made_essay(n, 3 + n)} “{n}”"] for n in range(number)])
         writer.writerows([["=cmd()", "Too short."], ["<b>bold</b>", ESSAY], ["lost"]])
     return path
 
@@ -39,8 +40,8 @@ def archive(folder: Path) -> Path:
     path = folder / "class.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("a/ann.txt", ESSAY)
-        packed.writestr("bob.docx", docx(paragraph(ESSAY)))
-        packed.writestr("cleo.pdf", pdf([ESSAY[:110], ESSAY[110:]]))
+        packed.writestr("bob.docx", docx(paragraph(made_essay(1))))
+        packed.writestr("cleo.pdf", pdf([made_essay(2)[:110], made_essay(2)[110:]]))
         packed.writestr("broken.docx", b"nothing")
         packed.writestr("__MACOSX/._ann.txt", b"\x00")
         packed.writestr("picture.png", b"\x89PNG")
@@ -75,7 +76,7 @@ def test_a_table_becomes_scores_a_drawing_and_a_csv(open_page: Open, tmp_path: P
     rows = cells(page)
     assert [row[0] for row in rows] == [*(f"pupil {n}" for n in range(NUM_ESSAYS)), "=cmd()", "<b>bold</b>", "lost"]
     assert rows[20][3] == (
-        "Not scored. The essay has 2 words; at least 20 are needed for a score. Write or paste the whole essay."
+        "Not scored. The essay has 2 words; at least 21 are needed for a score. Write or paste the whole essay."
     )
     assert rows[22][3] == "Not scored. The row has 1 cells; the first line names 2."
     expect(page.locator("#results-title")).to_be_focused()
@@ -95,7 +96,7 @@ def test_scores_are_those_of_the_api(open_page: Open, tmp_path: Path, page_addre
     page.get_by_label("Writing task").select_option("asap-1")
     page.get_by_label("Model").select_option("lexical")
     score(page, table(tmp_path, 3))
-    body = {"essay": f"{ESSAY} “1”\n" + "Because I think so. " * 12, "prompt_id": "asap-1", "model": "lexical"}
+    body = {"essay": f"{made_essay(1, 4)} “1”", "prompt_id": "asap-1", "model": "lexical"}
     answer = page.request.post(f"{page_address}/score", data=body).json()
     assert float(cells(page)[1][1]) == answer["score"]
     assert saved(page)[1]["model"] == f"lexical {answer['model']['version']}"
@@ -105,8 +106,7 @@ def test_files_and_archives_are_read_whatever_they_hold(open_page: Open, tmp_pat
     page = score(open_page("/class"), archive(tmp_path))
     rows = {row[0]: row for row in cells(page)}
     assert list(rows) == ["a/ann.txt", "bob.docx", "cleo.pdf", "broken.docx"]
-    assert rows["a/ann.txt"][1] == rows["bob.docx"][1] != "–"
-    assert rows["cleo.pdf"][1] != "–"
+    assert all(rows[name][1] != "–" for name in ("a/ann.txt", "bob.docx", "cleo.pdf"))
     assert "this is no Word document" in rows["broken.docx"][3]
 
 
