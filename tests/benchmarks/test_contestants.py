@@ -90,7 +90,8 @@ def test_fairmark_is_asked_to_compute_and_a_kept_score_is_no_answer() -> None:
     (fairmark, *_) = ALL
     assert fairmark.form
     assert fairmark.form.headers == {"Cache-Control": "no-store"}
-    assert fairmark.form.body(ESSAY) == {"essay": "some words", "prompt_id": "asap-1", "model": "minilm"}
+    asked = {"essay": "some words", "prompt_id": "asap-1", "model": "minilm", "advisory": True}
+    assert fairmark.form.body(ESSAY) == asked
     assert fairmark.form.score({"cache": {"tier": "bypass"}, "unit_score": 0.25}) == 0.25
     with pytest.raises(ValueError, match="from the cache"):
         fairmark.form.score({"cache": {"tier": "exact"}, "unit_score": 0.25})

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,13 @@ def test_an_interrupted_run_says_where_it_stands_and_how_to_go_on(address: str, 
         csv.writer(file).writerows([["essay"], *([made_essay(n)] for n in range(3000))])
     command = [sys.executable, "-m", "fairmark", "score", source, "--prompt", "asap-1", "--out", out]
     environment = {**os.environ, "FAIRMARK_URL": address}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
+    ) as running:
         while not out.exists() or out.read_bytes().count(b"\n") < 20:
             assert running.poll() is None
             time.sleep(0.05)

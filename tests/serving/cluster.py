@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,9 @@ class Instances:
         """To every process of one instance at once."""
         parent = psutil.Process(self.services[number].process.pid)
         for process in [parent, *parent.children(recursive=True)]:
-            process.send_signal(what)
+            # Its parent was asked first and may have ended it already.
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(what)
 
     def _start(self, port: int) -> Service:
         return self._stack.enter_context(serving(self.folder, self.environment, port))

@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 CONCURRENCY = 64
 TIMES_CAPACITY = 3
 TIMEOUT_S = 10.0
-MAX_WAIT_S = 1.5
+MAX_WAIT_S = 0.25
+BUSY_SHED_S = 2.0
 RECOVERY_S = 5.0
 SHED_S = 0.05
 SHED = (429, 503)
@@ -83,7 +84,7 @@ def test_three_times_the_capacity_is_shed_at_once_and_what_is_taken_keeps_its_de
     assert "mistake" not in log
     # Where other programs take the processor from clients and service alike, refusals are still no waiting.
     idle = load < len(os.sched_getaffinity(0))
-    assert shed_p99_s < (SHED_S if whole and idle else MAX_WAIT_S)
+    assert shed_p99_s < (SHED_S if whole and idle else BUSY_SHED_S)
 
 
 def _capacity(port: int, bodies: Bodies, duration_s: float) -> float:
