@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -353,6 +354,31 @@ def extracted(paths: Sequence[Path], folder: Path) -> list[LocalArtifact]:
         assert path.name == bundle_name(manifest.name, manifest.version)
         artifacts.append(LocalArtifact(manifest.name, manifest.version, entry.sha256, target))
     return artifacts
+
+
+def with_nan_weights(folder: Path) -> None:
+    """Break the tiny model in this folder: it opens, and scores nothing but NaN."""
+    model = onnx.load(str(folder / GRAPH_FILE))
+    for tensor in model.graph.initializer:
+        if tensor.name == "head":
+            tensor.CopyFrom(numpy_helper.from_array(np.full((8, 1), np.nan, np.float32), "head"))
+    onnx.save(model, str(folder / GRAPH_FILE))
+
+
+@pytest.fixture
+def open_desk() -> Iterator[Callable[..., Desk]]:
+    """Opens desks on verified folders, one lane and no cache unless settings say otherwise; closes them in the end."""
+    opened: list[Desk] = []
+
+    def open_one(artifacts: list[LocalArtifact], **settings: Any) -> Desk:
+        desk = Desk(ServiceSettings(**{"lanes": 1, "cache": {"store": "off"}, **settings}))
+        desk.open(artifacts, lambda _: None)
+        opened.append(desk)
+        return desk
+
+    yield open_one
+    for desk in opened:
+        desk.close()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from serving.catalogue import LocalArtifact
-from serving.config import ServiceSettings
 from serving.desk import Desk
 from serving.lanes import Job
 from tests.page_server import page_served
@@ -26,22 +25,8 @@ ESSAY = (
 )
 GOOD = {"essay": ESSAY, "prompt_id": "ellipse-overall", "model": "tiny"}
 RAISES, NO_NUMBER = "zyzzyva", "quagga"
+ONNX = "onnxruntime"
 Open = Callable[..., Desk]
-
-
-@pytest.fixture
-def open_desk() -> Iterator[Open]:
-    opened: list[Desk] = []
-
-    def open_one(artifacts: list[LocalArtifact], **settings: Any) -> Desk:
-        desk = Desk(ServiceSettings(**{"lanes": 1, "cache": {"store": "off"}, "runtime": "onnxruntime", **settings}))
-        desk.open(artifacts, lambda _: None)
-        opened.append(desk)
-        return desk
-
-    yield open_one
-    for desk in opened:
-        desk.close()
 
 
 @contextmanager
@@ -65,7 +50,7 @@ def test_a_poison_essay_fails_alone_among_others_at_the_same_time_and_in_one_bat
     bundles: Any, extract: Any, open_desk: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = type(bundles)(tmp_path / "bundles")
-    desk = open_desk(extract([made.poisoned(RAISES, NO_NUMBER)], tmp_path / "extracted"), lanes=2)
+    desk = open_desk(extract([made.poisoned(RAISES, NO_NUMBER)], tmp_path / "extracted"), runtime=ONNX, lanes=2)
     essays = [f"{ESSAY} {('', RAISES, '', NO_NUMBER)[number % 4]}" for number in range(16)]
     healthy = [200 if number % 2 == 0 else 500 for number in range(16)]
     with page_served(desk) as url:
@@ -95,7 +80,7 @@ def test_a_poison_essay_fails_alone_among_others_at_the_same_time_and_in_one_bat
 def test_an_essay_whose_client_left_is_dropped_from_the_queue_and_counted(
     artifacts: list[LocalArtifact], open_desk: Open
 ) -> None:
-    desk = open_desk(artifacts)
+    desk = open_desk(artifacts, runtime=ONNX)
     pool = desk.scorer().pool
     body = json.dumps(GOOD).encode()
     head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -115,7 +100,7 @@ def test_a_graph_that_runs_over_time_is_answered_504_and_keeps_its_lane_until_it
     bundles: Any, extract: Any, open_desk: Open, tmp_path: Path
 ) -> None:
     made = type(bundles)(tmp_path / "bundles")
-    desk = open_desk(extract([made.heavy(num_products=5)], tmp_path / "extracted"), timeout_s=0.02)
+    desk = open_desk(extract([made.heavy(num_products=5)], tmp_path / "extracted"), runtime=ONNX, timeout_s=0.02)
     pool = desk.scorer().pool
     with page_served(desk) as url:
         answer = httpx.post(f"{url}/score", json=GOOD, timeout=30)
@@ -129,7 +114,7 @@ def test_a_graph_that_runs_over_time_is_answered_504_and_keeps_its_lane_until_it
 
 
 def test_a_refused_request_says_when_there_will_be_room(artifacts: list[LocalArtifact], open_desk: Open) -> None:
-    desk = open_desk(artifacts, max_wait_s=0.01)
+    desk = open_desk(artifacts, runtime=ONNX, max_wait_s=0.01)
     with ThreadPoolExecutor(1) as threads, page_served(desk) as url, held_lane(desk):
         waiting = threads.submit(httpx.post, f"{url}/score", json={**GOOD, "essay": f"{ESSAY} Yes."}, timeout=30)
         wait_until(lambda: desk.scorer().pool.open_jobs == 2, 10, lambda: "it does not wait")

@@ -6,17 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import psutil
 import pytest
-from onnx import numpy_helper
 
-from essays.manifest import GRAPH_FILE
 from essays.registry import bundle_key, find_champion, move_champion, read_champion
 from essays.store import Store
 from serving.config import ServiceSettings
 from serving.desk import Desk
+from tests.serving.conftest import with_nan_weights
 from tests.serving.processes import Service, environment_for, serving, store_at
 from tests.serving.traffic import Answer, Traffic, closed_loop, endless, wait_until
 
@@ -78,14 +75,6 @@ def answered_by(loop: Traffic, digest: str) -> Callable[[], bool]:
 def update_of(service: Service) -> dict[str, Any]:
     update: dict[str, Any] = service.http.get("/status").json()["update"]
     return update
-
-
-def with_nan_weights(folder: Path) -> None:
-    model = onnx.load(str(folder / GRAPH_FILE))
-    for tensor in model.graph.initializer:
-        if tensor.name == "head":
-            tensor.CopyFrom(numpy_helper.from_array(np.full((8, 1), np.nan, np.float32), "head"))
-    onnx.save(model, str(folder / GRAPH_FILE))
 
 
 def refused(service: Service, reason: str) -> None:

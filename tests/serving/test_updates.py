@@ -3,18 +3,14 @@
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 
 from essays.errors import StoreUnreachable, WarmUpFailed
-from essays.manifest import GRAPH_FILE
 from essays.registry import champion_key, read_champion
 from essays.settings import StoreSettings
 from essays.store import Store, open_store
@@ -27,6 +23,7 @@ from serving.lanes import Job
 from serving.offers import Offer, Offers, Taken
 from serving.swapping import follow, served_by_the_last
 from serving.watching import Watcher
+from tests.serving.conftest import with_nan_weights
 from tests.serving.processes import free_port
 from tests.serving.traffic import wait_until
 
@@ -41,29 +38,6 @@ PROMPT = "ellipse-overall"
 def others(other_bundles: Any, extract: Any, tmp_path: Path) -> list[LocalArtifact]:
     """The changed set, as verified folders."""
     return extract(list(other_bundles.paths.values()), tmp_path / "others")
-
-
-@pytest.fixture
-def open_desk() -> Iterator[Callable[..., Desk]]:
-    opened: list[Desk] = []
-
-    def open_one(artifacts: list[LocalArtifact], **settings: Any) -> Desk:
-        desk = Desk(ServiceSettings(**{"lanes": 1, "cache": {"store": "off"}, **settings}))
-        desk.open(artifacts, lambda _: None)
-        opened.append(desk)
-        return desk
-
-    yield open_one
-    for desk in opened:
-        desk.close()
-
-
-def without_numbers(folder: Path) -> None:
-    model = onnx.load(str(folder / GRAPH_FILE))
-    for tensor in model.graph.initializer:
-        if tensor.name == "head":
-            tensor.CopyFrom(numpy_helper.from_array(np.full((8, 1), np.nan, np.float32), "head"))
-    onnx.save(model, str(folder / GRAPH_FILE))
 
 
 def digests(artifacts: Any) -> dict[str, str]:
@@ -109,7 +83,7 @@ def test_a_request_in_hand_keeps_its_models_and_the_last_one_lets_them_go(
 def test_a_set_that_does_not_warm_leaves_everything_as_it_was(
     bundles: Any, artifacts: list[LocalArtifact], extract: Any, open_desk: Any, tmp_path: Path
 ) -> None:
-    (bad,) = extract([bundles.changed("tiny", without_numbers, tmp_path / "changed")], tmp_path / "bad")
+    (bad,) = extract([bundles.changed("tiny", with_nan_weights, tmp_path / "changed")], tmp_path / "bad")
     offered = [bad if artifact.name == "tiny" else artifact for artifact in artifacts]
     desk = open_desk(artifacts)
     tolerant = open_desk(artifacts, require="any")
@@ -226,7 +200,7 @@ def test_a_refused_set_is_said_offered_once_and_does_not_stay_on_the_disk(
     served = pair.folders
     (pair.root / ".state" / "known.json").write_text("damaged")
     good = bundles.paths["tiny"]
-    bundles.promote(file_store, bundles.changed("tiny", without_numbers, tmp_path / "changed"))
+    bundles.promote(file_store, bundles.changed("tiny", with_nan_weights, tmp_path / "changed"))
     bad = read_champion(file_store, "tiny").pointer.sha256
     for _ in range(2):
         pair.watcher.look()
