@@ -86,15 +86,15 @@ class Run:
                 self.memory.append((self.lines(), watched.memory_info().rss))
             except psutil.NoSuchProcess:
                 break
-            time.sleep(0.1)
+            time.sleep(0.02)
 
     def growth_bytes(self) -> float:
-        """How much more it holds in its last fifth than when a fifth was done."""
+        """How much more it holds in its last fifth than in the second one, of the time in which it wrote lines."""
         first, last = self.memory[0][0], self.memory[-1][0]
-        fifth = (last - first) / 5
-        early = [rss for lines, rss in self.memory if fifth <= lines - first <= 2 * fifth]
-        late = [rss for lines, rss in self.memory if lines - first >= 4 * fifth]
-        return median(late) - median(early)
+        at_work = [rss for lines, rss in self.memory if first < lines < last]
+        fifth = len(at_work) // 5
+        assert fifth, f"only {len(at_work)} looks at its memory"
+        return median(at_work[-fifth:]) - median(at_work[fifth : 2 * fifth])
 
 
 def test_a_killed_run_goes_on_and_each_essay_is_there_once(service: Service, tmp_path: Path) -> None:
