@@ -126,7 +126,7 @@ class Manifest(Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")
     version: str = Field(pattern=r"^[0-9a-f]{12}$")
     """The first 12 digits of the content's digest (`content_version`)."""
-    kind: Literal["lexical", "lstm", "encoder", "probe", "decoder", "ensemble"]
+    kind: Literal["lexical", "lstm", "encoder", "probe", "trees", "decoder", "ensemble"]
     prompt_ids: tuple[str, ...] = Field(min_length=1)
     """In the order of the graph's `prompt_index`."""
     encoding: Encoding | None = None

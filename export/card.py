@@ -8,6 +8,7 @@ from essays.prompts import get_prompt
 _KINDS = {
     "lexical": "Linear over hashed character n-grams, quadratic over surface features of the text.",
     "lstm": "A bidirectional LSTM over static word vectors: attention, mean and maximum, beside the length.",
+    "trees": "Gradient-boosted trees on surface features and principal components of character n-grams.",
     "probe": "Ridge regression on the mean states of a pretrained transformer encoder (a linear probe).",
     "encoder": "A fine-tuned transformer encoder with CLS and mean pooling.",
     "decoder": "A decoder fine-tuned with LoRA, read at its last token.",

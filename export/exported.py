@@ -23,7 +23,7 @@ Part = TypeVar("Part", bound=Section)
 class Exported(Section):
     """A model as it left the training side."""
 
-    kind: Literal["lexical", "lstm", "encoder", "probe", "decoder"]
+    kind: Literal["lexical", "lstm", "encoder", "probe", "trees", "decoder"]
     prompt_ids: tuple[str, ...] = Field(min_length=1)
     encoding: Encoding
     graphs: tuple[Graph, ...] = Field(min_length=1)

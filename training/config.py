@@ -137,4 +137,32 @@ class ProbeConfig(ModelConfig):
         return self
 
 
-TrainConfig = Annotated[LexicalConfig | LstmConfig | EncoderConfig | ProbeConfig, Field(discriminator="kind")]
+class TreesConfig(ModelConfig):
+    """Gradient-boosted regression trees on surface features and principal components of hashed n-grams."""
+
+    kind: Literal["trees"]
+    ngrams: NgramEncoding
+    """Lengths of n-grams, and hash buckets."""
+    rarest: int = Field(ge=1)
+    """Train essays of the prompt that a bucket must occur in to count."""
+    num_components: int = Field(ge=1)
+    """Principal components of a prompt's n-grams."""
+    num_rounds: int = Field(ge=1)
+    """Trees of a forest, each grown on what those before it left."""
+    num_repeats: int = Field(ge=1)
+    """Forests that are averaged; they differ in nothing but the seed."""
+    learning_rate: float = Field(gt=0, le=1)
+    """Share of a tree's answer that counts."""
+    max_leaves: int = Field(ge=2)
+    """Leaves of a tree."""
+    min_leaf_essays: int = Field(ge=1)
+    """Train essays that a leaf must hold."""
+    essay_share: float = Field(gt=0, le=1)
+    """Share of the train essays that a tree is grown on."""
+    input_share: float = Field(gt=0, le=1)
+    """Share of features and components that a split may choose among."""
+
+
+TrainConfig = Annotated[
+    LexicalConfig | LstmConfig | EncoderConfig | ProbeConfig | TreesConfig, Field(discriminator="kind")
+]

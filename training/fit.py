@@ -19,7 +19,7 @@ from essays.console import say
 from essays.encoding import Encoder
 from essays.prompts import all_prompts
 from training.batches import Batches, Collator, Part, as_tensors, batches_by_length, encode_part, split_fold
-from training.config import EncoderConfig, LexicalConfig, LoopConfig, ProbeConfig, TrainConfig
+from training.config import EncoderConfig, LexicalConfig, LoopConfig, ProbeConfig, TrainConfig, TreesConfig
 from training.fold_scores import SCORES_FILE, FoldScores, write_fold_scores
 from training.history import HISTORY_FILE, EpochRow, write_history
 from training.kept_states import StatesCollator, keep_pooled, keep_states
@@ -29,12 +29,14 @@ from training.models import save_model
 from training.models.encoder import EncoderScorer
 from training.models.probe import ProbeScorer
 from training.models.scorer import Scorer, TokenScorer
+from training.models.trees import TreesScorer
 from training.module import Learning, Legs
 from training.objective import target_scale
 from training.probe import fit_probe, raw_scores
 from training.refit import refit_heads
 from training.soft_targets import soft_unit_scores
 from training.start import StartedModel, start_model
+from training.trees import fit_trees
 from training.upper_layers import LowerLayers, UpperScorer, can_be_cut
 
 SCORING_BATCH = 16
@@ -76,6 +78,10 @@ def fit_fold(
     raw: dict[str, NDArray[np.float32]] | None = None
     if isinstance(config, LexicalConfig):
         history = fit_lexical(model.scorer, train, parts["dev"], config)
+        on_epoch(history[-1])
+    elif isinstance(config, TreesConfig):
+        assert isinstance(model.scorer, TreesScorer)
+        history = fit_trees(model.scorer, model.encoder, train, parts["dev"], config, seed)
         on_epoch(history[-1])
     elif isinstance(config, ProbeConfig):
         assert isinstance(model.scorer, ProbeScorer)

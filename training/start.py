@@ -11,8 +11,8 @@ from torch import nn
 from essays.encoding import Encoder, NgramEncoder, TokenEncoder, TokenEncoding
 from essays.errors import BadParams
 from training.backbones import Backbone, load_backbone, require_folder, take_weights
-from training.config import EncoderConfig, LexicalConfig, LstmConfig, ProbeConfig, TrainConfig
-from training.models import EncoderShape, LexicalShape, LstmShape, ModelSpec, ProbeShape, build_module
+from training.config import EncoderConfig, LexicalConfig, LstmConfig, ProbeConfig, TrainConfig, TreesConfig
+from training.models import EncoderShape, LexicalShape, LstmShape, ModelSpec, ProbeShape, TreesShape, build_module
 from training.models.encoder import EncoderScorer
 from training.models.lstm import LstmScorer
 from training.models.probe import ProbeScorer
@@ -42,11 +42,24 @@ def start_model(config: TrainConfig, prompt_ids: Sequence[str], train_texts: Seq
     if isinstance(config, LexicalConfig):
         spec = ModelSpec(prompt_ids=tuple(prompt_ids), encoding=config.ngrams, shape=LexicalShape())
         return StartedModel(spec, build_module(spec), NgramEncoder(config.ngrams), None)
+    if isinstance(config, TreesConfig):
+        return _start_trees(config, tuple(prompt_ids))
     if isinstance(config, LstmConfig):
         return _start_lstm(config, tuple(prompt_ids), train_texts)
     if isinstance(config, ProbeConfig):
         return _start_probe(config, tuple(prompt_ids))
     return _start_encoder(config, tuple(prompt_ids))
+
+
+def _start_trees(config: TreesConfig, prompt_ids: tuple[str, ...]) -> StartedModel:
+    shape = TreesShape(
+        num_components=config.num_components,
+        num_trees=config.num_rounds * config.num_repeats,
+        num_nodes=2 * config.max_leaves - 1,
+        depth=config.max_leaves - 1,
+    )
+    spec = ModelSpec(prompt_ids=prompt_ids, encoding=config.ngrams, shape=shape)
+    return StartedModel(spec, build_module(spec), NgramEncoder(config.ngrams), None)
 
 
 def _start_lstm(config: LstmConfig, prompt_ids: tuple[str, ...], train_texts: Sequence[str]) -> StartedModel:

@@ -33,6 +33,7 @@ _WHAT_TO_DO = {
 _KINDS = {
     "lexical": "letters, words and length",
     "lstm": "a recurrent network",
+    "trees": "decision trees on letters, words and length",
     "probe": "a transformer as it came",
     "encoder": "a transformer that learned from essays",
     "decoder": "a language model",

@@ -20,14 +20,25 @@ from export.exported import COMPARED_FILE, PARITY_FILE, PRECISIONS_FILE, Exporte
 from export.parity import compare, require_parity
 from export.precisions import PrecisionScores
 from export.to_onnx import export_graph
-from training.models import EncoderShape, LexicalShape, LoadedModel, LstmShape, ModelSpec, load_model, save_model
+from tests.planted_trees import plant_trees
+from training.models import (
+    EncoderShape,
+    LexicalShape,
+    LoadedModel,
+    LstmShape,
+    ModelSpec,
+    TreesShape,
+    load_model,
+    save_model,
+)
 from training.models.folder import build_module
+from training.models.trees import TreesScorer
 
 PROMPT_IDS = ("asap-1", "ellipse-overall")
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 SENTENCE = "the a school river bus laughs late early because we they go think water dog"
 WORDS = [*SPECIAL, *SENTENCE.split()]
-KINDS = ["lexical", "lstm", "encoder"]
+KINDS = ["lexical", "trees", "lstm", "encoder"]
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +59,10 @@ def model_folders(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
     tokens = TokenEncoding(head_tokens=24, tail_tokens=8)
     specs = {
         "lexical": (NgramEncoding(shortest=1, longest=4, num_buckets=512), LexicalShape()),
+        "trees": (
+            NgramEncoding(shortest=1, longest=4, num_buckets=512),
+            TreesShape(num_components=3, num_trees=400, num_nodes=5, depth=2),
+        ),
         "lstm": (tokens, LstmShape(num_words=len(WORDS), word_size=8, hidden_size=8, prompt_size=2, dropout=0.1)),
         "encoder": (tokens, EncoderShape(backbone=backbone.to_dict())),
     }
@@ -72,6 +87,8 @@ def with_weights(spec: ModelSpec) -> torch.nn.Module:
             if name in ("ngram_weights", "bucket_weights"):
                 # Row 0 is padding and must add nothing, as the solver leaves it.
                 buffer[: buffer.numel() // 513] = 0.0
+    if isinstance(module, TreesScorer):
+        plant_trees(module, generator)
     return module.eval()
 
 

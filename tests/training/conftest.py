@@ -25,7 +25,7 @@ from data.tables import (
     read_table,
     write_table,
 )
-from training.config import EncoderConfig, LexicalConfig, LstmConfig, ProbeConfig, TrainConfig
+from training.config import EncoderConfig, LexicalConfig, LstmConfig, ProbeConfig, TrainConfig, TreesConfig
 
 PLAIN = [
     "the",
@@ -196,6 +196,20 @@ def configs(tiny_backbone: Path, tiny_vectors: Path) -> dict[str, TrainConfig]:
             frozen_layers=0,
             ema_decay=0.5,
             **loop,
+        ),
+        "trees": TreesConfig(
+            kind="trees",
+            rater_share=0.5,
+            ngrams={"shortest": 1, "longest": 3, "num_buckets": 512},
+            rarest=2,
+            num_components=3,
+            num_rounds=12,
+            num_repeats=2,
+            learning_rate=0.2,
+            max_leaves=4,
+            min_leaf_essays=3,
+            essay_share=0.7,
+            input_share=0.5,
         ),
         "probe": ProbeConfig(
             kind="probe",

@@ -7,7 +7,7 @@ import yaml
 
 from essays.errors import BadParams
 from essays.params import parse_params, read_params
-from training.config import EncoderConfig, LexicalConfig, LstmConfig, ProbeConfig, TrainConfig
+from training.config import EncoderConfig, LexicalConfig, LstmConfig, ProbeConfig, TrainConfig, TreesConfig
 
 
 def sections() -> dict:
@@ -16,7 +16,13 @@ def sections() -> dict:
 
 @pytest.mark.parametrize(
     ("model", "kind"),
-    [("lexical", LexicalConfig), ("lstm", LstmConfig), ("probe", ProbeConfig), ("minilm", EncoderConfig)],
+    [
+        ("lexical", LexicalConfig),
+        ("trees", TreesConfig),
+        ("lstm", LstmConfig),
+        ("probe", ProbeConfig),
+        ("minilm", EncoderConfig),
+    ],
 )
 def test_every_section_of_params_is_read(model: str, kind: type) -> None:
     assert isinstance(read_params(f"train.{model}", TrainConfig), kind)

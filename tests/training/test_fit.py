@@ -22,7 +22,7 @@ from training.fold_scores import read_fold_scores
 from training.history import EpochRow
 from training.models import load_model
 
-KINDS = ("lexical", "lstm", "encoder", "probe")
+KINDS = ("lexical", "trees", "lstm", "encoder", "probe")
 FILES = ("model.safetensors", "model.json", "history.json", "scores.parquet")
 
 # The child of `test_killed_run…`: trains, and kills itself without warning when the second epoch has been measured, but
@@ -64,7 +64,7 @@ def fitted(request: pytest.FixtureRequest, configs, corpus, tmp_path_factory) ->
 def test_folder_holds_what_the_contract_says(fitted: Path, corpus) -> None:
     model = load_model(fitted)
     assert model.spec.prompt_ids == ("ellipse-overall", "asap-3")
-    assert (fitted / "tokenizer.json").exists() == (model.spec.kind != "lexical")
+    assert (fitted / "tokenizer.json").exists() == (model.spec.kind not in ("lexical", "trees"))
     history = json.loads((fitted / "history.json").read_text())
     assert [row["epoch"] for row in history] == list(range(1, len(history) + 1))
     scores = read_fold_scores(fitted / "scores.parquet")

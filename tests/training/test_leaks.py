@@ -85,7 +85,7 @@ def assert_alike(kind: str, first: Path, second: Path) -> None:
     assert max(np.abs(ours[name] - theirs[name]).max() for name in ours) < _ROUNDING
 
 
-@pytest.mark.parametrize("kind", ["lexical", "lstm", "encoder", "frozen", "probe"])
+@pytest.mark.parametrize("kind", ["lexical", "trees", "lstm", "encoder", "frozen", "probe"])
 def test_models_calibrations_and_weights_do_not_depend_on_test_essays(
     kind: str, configs, corpus: Corpus, other_test_essays: Dataset, tmp_path: Path
 ) -> None:
@@ -118,7 +118,7 @@ def another_member(scores: FoldScores) -> FoldScores:
     return FoldScores(scores.essay_ids, scores.prompt_ids, scores.parts, scores.human_scores, raw)
 
 
-@pytest.mark.parametrize("kind", ["lexical", "lstm", "encoder", "probe"])
+@pytest.mark.parametrize("kind", ["lexical", "trees", "lstm", "encoder", "probe"])
 def test_a_leak_would_be_noticed(
     kind: str, configs, corpus: Corpus, other_test_essays: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from essays.errors import StageFailed
+from tests.planted_trees import plant_trees
 from training.batches import as_tensors
 from training.config import TrainConfig
 from training.models import LoadedModel, load_model, save_model
 from training.models.parts import TargetScale, masked_mean
 from training.start import start_model
 
-KINDS = ("lexical", "lstm", "encoder", "probe")
+KINDS = ("lexical", "trees", "lstm", "encoder", "probe")
 PROMPTS = ("ellipse-overall", "asap-3")
+COUNTS = ("bucket_weights", "known_buckets")
 TEXTS = (
     "Good dog.",
     "However, we like school because it suggests remarkable improvement every day.",
@@ -32,11 +34,13 @@ def model(
     torch.manual_seed(2)
     for name, value in started.scorer.state_dict().items():
         if value.is_floating_point() and not value.any():
-            value.copy_(torch.randn_like(value).abs() if name == "bucket_weights" else torch.randn_like(value))
+            value.copy_(torch.randn_like(value).abs() if name in COUNTS else torch.randn_like(value))
     if request.param == "lexical":
         # What `training.lexical` leaves: nothing at the padding's row.
         started.scorer.bucket_weights[0] = 0
         started.scorer.ngram_weights[: len(PROMPTS)] = 0
+    if request.param == "trees":
+        plant_trees(started.scorer, torch.Generator().manual_seed(3))
     save_model(started.scorer, started.spec, folder, started.tokenizer)
     return load_model(folder)
 

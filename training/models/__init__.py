@@ -1,7 +1,7 @@
 """The models: pure modules from ids to a unit score. They know neither Lightning nor the corpus."""
 
 from training.models.folder import LoadedModel, build_module, load_model, save_model
-from training.models.spec import EncoderShape, LexicalShape, LstmShape, ModelSpec, ProbeShape
+from training.models.spec import EncoderShape, LexicalShape, LstmShape, ModelSpec, ProbeShape, TreesShape
 
 __all__ = [
     "EncoderShape",
@@ -10,6 +10,7 @@ __all__ = [
     "LstmShape",
     "ModelSpec",
     "ProbeShape",
+    "TreesShape",
     "build_module",
     "load_model",
     "save_model",

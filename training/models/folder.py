@@ -14,7 +14,8 @@ from training.models.encoder import EncoderScorer
 from training.models.lexical import LexicalScorer
 from training.models.lstm import LstmScorer
 from training.models.probe import ProbeScorer
-from training.models.spec import EncoderShape, LstmShape, ModelSpec, ProbeShape, read_spec, write_spec
+from training.models.spec import EncoderShape, LstmShape, ModelSpec, ProbeShape, TreesShape, read_spec, write_spec
+from training.models.trees import TreesScorer
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -41,6 +42,8 @@ def build_module(spec: ModelSpec) -> nn.Module:
     if isinstance(spec.shape, LstmShape):
         return LstmScorer(num_prompts, spec.shape)
     assert isinstance(spec.encoding, NgramEncoding)
+    if isinstance(spec.shape, TreesShape):
+        return TreesScorer(num_prompts, spec.encoding.num_buckets, spec.shape)
     return LexicalScorer(num_prompts, spec.encoding.num_buckets)
 
 

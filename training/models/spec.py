@@ -11,7 +11,7 @@ from essays.params import Section, write_section
 
 SPEC_FILE = "model.json"
 
-Kind = Literal["lexical", "lstm", "encoder", "probe"]
+Kind = Literal["lexical", "lstm", "encoder", "probe", "trees"]
 
 
 class LexicalShape(Section):
@@ -54,7 +54,21 @@ class ProbeShape(Section):
     """Layers whose mean states are read, rising from 1."""
 
 
-Shape = Annotated[LexicalShape | LstmShape | EncoderShape | ProbeShape, Field(discriminator="kind")]
+class TreesShape(Section):
+    """Boosted trees over surface features and components of n-grams; the encoding gives the number of buckets."""
+
+    kind: Literal["trees"] = "trees"
+    num_components: int = Field(gt=0)
+    """Principal components of the n-grams, for each prompt."""
+    num_trees: int = Field(gt=0)
+    """Trees of a prompt."""
+    num_nodes: int = Field(gt=0)
+    """Nodes that each tree has room for, leaves counted in."""
+    depth: int = Field(gt=0)
+    """Splits on the longest way from a root to a leaf."""
+
+
+Shape = Annotated[LexicalShape | LstmShape | EncoderShape | ProbeShape | TreesShape, Field(discriminator="kind")]
 
 
 class ModelSpec(Section):
