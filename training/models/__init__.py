@@ -1,9 +1,10 @@
 """The models: pure modules from ids to a unit score. They know neither Lightning nor the corpus."""
 
 from training.models.folder import LoadedModel, build_module, load_model, save_model
-from training.models.spec import EncoderShape, LexicalShape, LstmShape, ModelSpec, ProbeShape
+from training.models.spec import DecoderShape, EncoderShape, LexicalShape, LstmShape, ModelSpec, ProbeShape
 
 __all__ = [
+    "DecoderShape",
     "EncoderShape",
     "LexicalShape",
     "LoadedModel",

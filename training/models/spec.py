@@ -11,7 +11,7 @@ from essays.params import Section, write_section
 
 SPEC_FILE = "model.json"
 
-Kind = Literal["lexical", "lstm", "encoder", "probe"]
+Kind = Literal["lexical", "lstm", "encoder", "probe", "decoder"]
 
 
 class LexicalShape(Section):
@@ -54,7 +54,15 @@ class ProbeShape(Section):
     """Layers whose mean states are read, rising from 1."""
 
 
-Shape = Annotated[LexicalShape | LstmShape | EncoderShape | ProbeShape, Field(discriminator="kind")]
+class DecoderShape(Section):
+    """A language model whose last state is scored."""
+
+    kind: Literal["decoder"] = "decoder"
+    backbone: dict[str, Any]
+    """The backbone's own configuration, as `transformers` writes it, `model_type` included."""
+
+
+Shape = Annotated[LexicalShape | LstmShape | EncoderShape | ProbeShape | DecoderShape, Field(discriminator="kind")]
 
 
 class ModelSpec(Section):
