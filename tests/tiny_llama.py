@@ -11,7 +11,7 @@ BEGIN, END = "<|begin_of_text|>", "<|end_of_text|>"
 
 
 def write_tiny_llama(folder: Path, texts: Iterable[str], **changes: object) -> Path:
-    """Three layers, four query heads on two of keys, RoPE stretched as in 3.1, and a byte-level tokenizer of `texts`."""
+    """Three layers, four query heads on two of keys, RoPE stretched as in 3.1; a byte-level tokenizer of `texts`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

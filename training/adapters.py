@@ -1,4 +1,4 @@
-"""LoRA adapters (Hu et al., 2021; `peft`): put into a pretrained decoder before learning, added to its weights after."""
+"""LoRA adapters (Hu et al., 2021; `peft`): put into a pretrained decoder to learn, added to its weights after."""
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model

@@ -69,7 +69,10 @@ def load_backbone(name: str, dtype: torch.dtype = torch.float32, *, closes: bool
 
 
 def load_in_4bit(name: str) -> PreTrainedModel:
-    """A decoder with its matrices in NF4 (QLoRA), on the GPU. Raises BadParams where there is none, or no bitsandbytes."""
+    """A decoder with its matrices in NF4 (QLoRA), on the GPU.
+
+    Raises BadParams where there is none, or no bitsandbytes; StageFailed as `load_backbone` does.
+    """
     if not torch.cuda.is_available():
         raise BadParams("base: 4bit needs an NVIDIA GPU, and this machine has none; choose fp32 or bf16")
     if importlib.util.find_spec("bitsandbytes") is None:

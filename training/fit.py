@@ -157,7 +157,11 @@ def without_frozen(
         say("frozen layers run in every epoch: this architecture is not layers in a row")
         return whole, model.encoder, parts
     lower, upper = halves
-    kept = keep_states(lower, model.encoder, parts, folder)
+    settings: list[str] = []
+    if isinstance(lower, LowerDecoderLayers):
+        lower.in_bf16 = uses_bf16(config.precision)
+        settings = [f"bf16 {lower.in_bf16}"]
+    kept = keep_states(lower, model.encoder, parts, folder, *settings)
     # What both halves share (a decoder's position embeddings) was put into eval mode with the lower one.
     return upper.train(), StatesCollator(), kept
 

@@ -32,7 +32,8 @@ def parameter_groups(scorer: nn.Module, config: LoopConfig) -> list[dict]:
     """Weights that learn, grouped by rate and decay, in the module's order.
 
     Biases, norms and other vectors get no decay. In an encoder the top layer has the full rate, each below it
-    `layer_decay` of the one above, and heads and prompts' vectors a rate of their own; a decoder's adapters all have one.
+    `layer_decay` of the one above, and heads and prompts' vectors a rate of their own. A decoder's adapters all have
+    one.
     """
     learning = [(name, weight) for name, weight in scorer.named_parameters() if weight.requires_grad]
     top = max((layer_of(name) for name, _ in learning), default=0)

@@ -23,7 +23,7 @@ from training.models import (
     build_module,
 )
 from training.models.decoder import DecoderScorer
-from training.models.encoder import EncoderScorer
+from training.models.encoder import EncoderScorer, backbone_config
 from training.models.lstm import LstmScorer
 from training.models.probe import ProbeScorer
 from training.optim import freeze
@@ -147,7 +147,8 @@ def finished_model(model: StartedModel, config: TrainConfig) -> StartedModel:
 
 
 def _encoding(config: EncoderConfig | ProbeConfig | DecoderConfig, backbone: Backbone) -> TokenEncoding:
-    positions = backbone.config.get("max_position_embeddings", np.inf)
+    # Not as written: what is the architecture's default is left out there.
+    positions = getattr(backbone_config(backbone.config), "max_position_embeddings", np.inf)
     encoding = TokenEncoding(head_tokens=config.head_tokens, tail_tokens=config.tail_tokens, pad_id=backbone.pad_id)
     if encoding.max_tokens > positions:
         raise BadParams(

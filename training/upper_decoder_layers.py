@@ -14,16 +14,19 @@ _SAME = 1e-2
 
 
 class LowerDecoderLayers(nn.Module):
-    """Embeddings and the lowest layers: ids (B, T) to states (B, T, H), before any norm."""
+    """Embeddings and the lowest layers: ids (B, T) to states (B, T, H) float32, before any norm."""
 
     def __init__(self, whole: DecoderScorer, num_layers: int) -> None:
         super().__init__()
+        self.in_bf16 = False
+        """Whether matrix products are in bf16, as in learning: nearly twice as fast."""
         name, layers = layer_list(whole.backbone)
         self.backbone = with_part(with_part(whole.backbone, name, layers[:num_layers]), "norm", nn.Identity())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """States above the lowest layers, (B, T, H)."""
-        return read(self.backbone, attention_mask, input_ids=input_ids)
+        with torch.autocast(input_ids.device.type, torch.bfloat16, enabled=self.in_bf16):
+            return read(self.backbone, attention_mask, input_ids=input_ids).float()
 
 
 class UpperDecoderScorer(Scorer):

@@ -1,4 +1,4 @@
-"""A language model that reads an essay from its start: the state of the last token, the essay's length, a head per prompt.
+"""A language model that reads an essay from its start: its last token's state, its length, a head per prompt.
 
 Any decoder of `transformers` serves as the backbone; `training.backbones` finds its weights, this module only its form.
 Each token sees those before it alone, so padding at the end changes nothing; padding at the start is masked, and
