@@ -103,6 +103,11 @@ class LanePool:
             threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane.number}", daemon=True).start()
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._closed
+
+    @property
     def open_jobs(self) -> int:
         """Jobs that wait or run."""
         with self._lock:

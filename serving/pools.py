@@ -36,6 +36,11 @@ class Pools:
         return self._shared.max_open_jobs
 
     @property
+    def is_closed(self) -> bool:
+        """Whether none takes more jobs."""
+        return all(pool.is_closed for pool in self._all)
+
+    @property
     def open_jobs(self) -> int:
         """Jobs that wait or run, on any lane."""
         return sum(pool.open_jobs for pool in self._all)
