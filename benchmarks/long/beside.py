@@ -1,4 +1,4 @@
-"""Short essays to a small model, alone and while a long one runs on the decoder, on lanes made as the service makes them."""
+"""Short essays to a small model, alone and beside a long one on the decoder, on lanes as the service makes them."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""A process of its own that loads a graph as the service does and scores one essay of so many tokens; a line of JSON."""
+"""A process of its own: loads a graph as the service does and scores one essay of so many tokens; a line of JSON."""
 
 import argparse
 import json

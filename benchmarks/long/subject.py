@@ -1,4 +1,4 @@
-"""The graphs that are measured: the exported ones, or those of untrained models, which take the same time and memory."""
+"""The graphs that are measured: exported ones, or those of untrained models, which take the same time and memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,18 +32,8 @@ def find_subject(name: str, folder: Path) -> Subject:
         if not (own / EXPORTED_FILE).exists():
             graph, memory, encoding = _untrained(name, own)
             kind = "decoder" if memory else "encoder"
-            write_exported(
-                Exported.model_validate(
-                    {
-                        "kind": kind,
-                        "prompt_ids": (PROMPT_ID,),
-                        "encoding": encoding,
-                        "graphs": (graph,),
-                        "memory": memory,
-                    }
-                ),
-                own,
-            )
+            parts = {"kind": kind, "prompt_ids": (PROMPT_ID,), "encoding": encoding, "graphs": (graph,)}
+            write_exported(Exported.model_validate({**parts, "memory": memory}), own)
     exported = read_exported(own)
     return Subject(name, own, exported.graphs[0], exported.memory, trained)
 
