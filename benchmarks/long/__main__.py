@@ -24,11 +24,12 @@ def main() -> None:
     parser.add_argument("--model", default="smollm", help="a decoder's section of `train` in params.yaml")
     parser.add_argument("--small", default="minilm", help="the small model beside it")
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 4096, 8192], help="tokens of the essays")
+    parser.add_argument("--precisions", nargs="+", choices=["bf16", "fp32"], help="default: all that this CPU multiplies")
     parser.add_argument("--short", type=int, default=60, help="essays to the small model while it is alone")
     parser.add_argument("--report", type=Path, default=REPORT, help="folder of summary.json and the plot")
     options = parser.parse_args()
     large, small = find_subject(options.model, FOLDER), find_subject(options.small, FOLDER)
-    precisions = ["bf16", "fp32"] if multiplies("bf16") else ["fp32"]
+    precisions = options.precisions or (["bf16", "fp32"] if multiplies("bf16") else ["fp32"])
     runs = [_measured(large, precision, tokens) for precision in precisions for tokens in options.lengths]
     fastest = precisions[0]
     say(f"{small.name} alone, then beside {max(options.lengths)} tokens on {large.name}")
