@@ -78,9 +78,9 @@ class Pools:
                 pool.drop(each)
         results: list[Done[Result] | None] = [None] * len(jobs)
         for pool, found in zip(opened, done, strict=True):
-            for place, each in zip(places[pool], found, strict=True):
-                results[place] = each
-        return [each for each in results if each is not None]
+            for place, result in zip(places[pool], found, strict=True):
+                results[place] = result
+        return [result for result in results if result is not None]
 
     def close(self) -> None:
         """As `LanePool.close`, of all."""

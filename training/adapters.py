@@ -52,7 +52,7 @@ def merge_adapters(backbone: nn.Module) -> None:
     changes = learned_changes(backbone)
     for name, layer in adapted_layers(backbone).items():
         base = layer.get_base_layer()
-        base.weight.data += changes[name].to(base.weight)
+        _add(base, changes[name])
         parent, _, own_name = name.rpartition(".")
         setattr(backbone.get_submodule(parent), own_name, base)
 
@@ -60,20 +60,30 @@ def merge_adapters(backbone: nn.Module) -> None:
 def add_changes(backbone: nn.Module, changes: dict[str, Tensor]) -> None:
     """Add what adapters of a twin learned to a backbone that has none, in place."""
     for name, change in changes.items():
-        weight = backbone.get_submodule(name).weight
-        assert isinstance(weight, Tensor)
-        weight.data += change.to(weight)
+        _add(backbone.get_submodule(name), change)
 
 
 def learned_changes(backbone: nn.Module) -> dict[str, Tensor]:
     """What each adapter adds to the matrix of its name, float32."""
     with torch.no_grad():
-        return {name: layer.get_delta_weight(_ADAPTER).float() for name, layer in adapted_layers(backbone).items()}
+        return {name: _delta(layer) for name, layer in adapted_layers(backbone).items()}
 
 
 def adapted_layers(backbone: nn.Module) -> dict[str, LoraLayer]:
     """Matrices with adapters, by name."""
     return {name: part for name, part in backbone.named_modules() if isinstance(part, LoraLayer)}
+
+
+def _delta(layer: LoraLayer) -> Tensor:
+    # Every kind of LoRA layer has it, their base class does not.
+    delta: Tensor = layer.get_delta_weight(_ADAPTER)  # type: ignore[attr-defined]
+    return delta.float()
+
+
+def _add(matrix: nn.Module, change: Tensor) -> None:
+    weight = matrix.weight
+    assert isinstance(weight, Tensor)
+    weight.data += change.to(weight)
 
 
 def _is_transposed(backbone: nn.Module, name: str) -> bool:

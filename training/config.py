@@ -126,7 +126,7 @@ class DecoderConfig(LoopConfig):
     """Lowest layers without adapters; what they make of an essay is computed once and kept."""
     lora_rank: int = Field(ge=1)
     """Rank of what is added to a matrix."""
-    lora_alpha: float = Field(gt=0)
+    lora_alpha: int = Field(gt=0)
     """What is added is scaled by this over the rank."""
     lora_dropout: float = Field(ge=0, lt=1)
     """Share of an adapter's inputs hidden while learning."""

@@ -24,7 +24,9 @@ def main() -> None:
     parser.add_argument("--model", default="smollm", help="a decoder's section of `train` in params.yaml")
     parser.add_argument("--small", default="minilm", help="the small model beside it")
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 4096, 8192], help="tokens of the essays")
-    parser.add_argument("--precisions", nargs="+", choices=["bf16", "fp32"], help="default: all that this CPU multiplies")
+    parser.add_argument(
+        "--precisions", nargs="+", choices=["bf16", "fp32"], help="default: all that this CPU multiplies"
+    )
     parser.add_argument("--short", type=int, default=60, help="essays to the small model while it is alone")
     parser.add_argument("--report", type=Path, default=REPORT, help="folder of summary.json and the plot")
     options = parser.parse_args()

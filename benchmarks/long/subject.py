@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from essays.console import say
+from essays.encoding import Encoding
 from essays.manifest import GRAPH_FILE, Graph, RunMemory
 from essays.params import read_params
 
@@ -38,7 +39,7 @@ def find_subject(name: str, folder: Path) -> Subject:
     return Subject(name, own, exported.graphs[0], exported.memory, trained)
 
 
-def _untrained(name: str, folder: Path):
+def _untrained(name: str, folder: Path) -> tuple[Graph, RunMemory | None, Encoding]:
     from export.config import ExportConfig
     from export.run_memory import run_memory
     from export.to_onnx import export_graph

@@ -13,8 +13,10 @@ from training.models.parts import PromptHeads, TargetScale, length_feature, mask
 from training.models.scorer import TokenScorer
 from training.models.spec import EncoderShape
 
-_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
-_DROPOUTS += ("attn_pdrop", "embd_pdrop", "resid_pdrop")  # GPT-2's
+_DROPOUTS = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"),
+    *("attn_pdrop", "embd_pdrop", "resid_pdrop"),  # GPT-2's
+)
 
 
 class EncoderScorer(TokenScorer):
