@@ -27,22 +27,23 @@ def main() -> None:
     parser.add_argument(
         "--precisions", nargs="+", choices=["bf16", "fp32"], help="default: all that this CPU multiplies"
     )
-    parser.add_argument("--short", type=int, default=60, help="essays to the small model while it is alone")
+    parser.add_argument("--short", type=int, default=60, help="essays to the small model while it is alone; 0: no traffic")
     parser.add_argument("--report", type=Path, default=REPORT, help="folder of summary.json and the plot")
     options = parser.parse_args()
     large, small = find_subject(options.model, FOLDER), find_subject(options.small, FOLDER)
     precisions = options.precisions or (["bf16", "fp32"] if multiplies("bf16") else ["fp32"])
     runs = [_measured(large, precision, tokens) for precision in precisions for tokens in options.lengths]
     fastest = precisions[0]
-    say(f"{small.name} alone, then beside {max(options.lengths)} tokens on {large.name}")
-    traffic = beside(small, large, max(options.lengths), options.short, fastest)
+    if options.short:
+        say(f"{small.name} alone, then beside {max(options.lengths)} tokens on {large.name}")
+    traffic = beside(small, large, max(options.lengths), options.short, fastest) if options.short else None
     summary = {
         "model": large.name,
         "trained": large.trained,
         "machine": describe_machine(),
         "runtime": "openvino, one thread",
         "runs": runs,
-        "traffic": {"small": small.name, "precision": fastest, **traffic},
+        "traffic": traffic and {"small": small.name, "precision": fastest, **traffic},
     }
     options.report.mkdir(parents=True, exist_ok=True)
     path = options.report / "summary.json"
