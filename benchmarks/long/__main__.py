@@ -27,7 +27,9 @@ def main() -> None:
     parser.add_argument(
         "--precisions", nargs="+", choices=["bf16", "fp32"], help="default: all that this CPU multiplies"
     )
-    parser.add_argument("--short", type=int, default=60, help="essays to the small model while it is alone; 0: no traffic")
+    parser.add_argument(
+        "--short", type=int, default=60, help="essays to the small model while it is alone; 0: no traffic"
+    )
     parser.add_argument("--report", type=Path, default=REPORT, help="folder of summary.json and the plot")
     options = parser.parse_args()
     large, small = find_subject(options.model, FOLDER), find_subject(options.small, FOLDER)
