@@ -84,6 +84,10 @@ bench: $(ENVIRONMENT) ## Speed beside peers, each in an environment of its own; 
 bench-quick: $(ENVIRONMENT) ## The same with few essays, in minutes, into out/bench/quick; PEERS="NAME …" for some
 	@exec $(BIN)/python -m benchmarks.speed --quick $(if $(PEERS),--peers $(PEERS))
 
+.PHONY: long-essays
+long-essays: $(ENVIRONMENT) ## Memory and time of smollm at 512 to 8,192 tokens, and minilm's p99 beside it; minutes
+	@exec $(BIN)/python -m benchmarks.long
+
 .PHONY: mlflow
 mlflow: $(ENVIRONMENT) ## Compare runs in MLflow's page
 	@mkdir -p mlruns

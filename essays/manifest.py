@@ -119,6 +119,24 @@ class PrecisionParity(Section):
     """By corpus: QWK with people, mean of its prompts, minus the checkpoint's."""
 
 
+class RunMemory(Section):
+    """What a large model's graph takes, as an upper estimate; models that list none take too little to be asked for."""
+
+    load_bytes: int = Field(gt=0)
+    """While it is loaded, weights included."""
+    bytes_per_token: int = Field(ge=0)
+    """While it runs, for each token of the essay, beside the weights."""
+    bytes_per_token_pair: int = Field(ge=0)
+    """While it runs, for each pair of tokens, where the runtime computes attention block by block: the mask's."""
+    attention_bytes_per_token_pair: int = Field(ge=0)
+    """What comes on top where a runtime keeps all of a layer's attention at once."""
+
+    def run_bytes(self, num_tokens: int, *, in_blocks: bool) -> int:
+        """While an essay of so many tokens runs, beside the weights."""
+        per_pair = self.bytes_per_token_pair + (0 if in_blocks else self.attention_bytes_per_token_pair)
+        return num_tokens * self.bytes_per_token + num_tokens * num_tokens * per_pair
+
+
 class Manifest(Section):
     """Everything that serving must know before it opens another file."""
 
@@ -140,6 +158,8 @@ class Manifest(Section):
     """Of an ensemble: of the mix of its members' graphs with the mix of their checkpoints."""
     precisions: tuple[PrecisionParity, ...] = ()
     """Below fp32, and no others may be served. Of an ensemble: with every member at it that lists it too."""
+    memory: RunMemory | None = Field(default=None, exclude_if=lambda memory: memory is None)
+    """None for small models."""
     git_commit: str
     """The commit that the pipeline ran at; ends in `-dirty` when files differed from it."""
     pipeline_digest: str

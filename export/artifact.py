@@ -97,6 +97,7 @@ def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder
         corpora=facts.corpora,
         parity=parity,
         precisions=exported.precisions,
+        memory=exported.memory,
         git_commit=facts.git_commit,
         pipeline_digest=facts.pipeline_digest,
         files=_staged(out_folder, card, calibration, golden, copied),

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 
 from essays.encoding import Encoding
 from essays.errors import StageFailed
-from essays.manifest import Graph, PrecisionParity
+from essays.manifest import Graph, PrecisionParity, RunMemory
 from essays.params import Section, write_section
 
 EXPORT_FOLDER = Path("out/export")
@@ -29,6 +29,8 @@ class Exported(Section):
     graphs: tuple[Graph, ...] = Field(min_length=1)
     precisions: tuple[PrecisionParity, ...] = ()
     """Below fp32, those that passed."""
+    memory: RunMemory | None = None
+    """What a decoder takes."""
 
 
 def export_folder(model: str) -> Path:

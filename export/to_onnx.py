@@ -21,6 +21,8 @@ _EXAMPLE_TEXTS = (
     "Our school should start later in the morning, because pupils who sleep well learn more and are kinder.",
     "I agree.",
 )
+_LARGEST_BYTES = 2_000_000_000
+"""Of weights in one file: protobuf's limit is 2 GiB, the graph itself included."""
 _AXIS_NAMES = ("batch", "length")
 # What the exporter says of graphs that are right: tests run them at other batches and lengths than they were traced at.
 _EXPECTED = (
@@ -33,11 +35,14 @@ _EXPECTED = (
 
 
 def export_graph(loaded: LoadedModel, path: Path, opset: int) -> Graph:
-    """Write the module's graph to `path` and describe it. Raises StageFailed when the graph is not valid ONNX.
+    """Write the module's graph to `path` and describe it.
+
+    Raises StageFailed when the graph is not valid ONNX, or when the module is too large for one file.
 
     The TorchScript exporter is used on purpose: ONNX Runtime fuses attention in its graphs and not in those of the
     newer one, which also fixes the LSTM's batch at export.
     """
+    _require_one_file(loaded.module, path)
     example = example_arrays(loaded)
     path.parent.mkdir(parents=True, exist_ok=True)
     _trace(loaded.module.eval(), example, path, opset)
@@ -62,6 +67,15 @@ def describe_graph(path: Path, precision: Precision = "fp32") -> Graph:
         inputs=tuple(map(_describe_tensor, graph.input)),
         outputs=tuple(map(_describe_tensor, graph.output)),
     )
+
+
+def _require_one_file(module: nn.Module, path: Path) -> None:
+    size = sum(weight.numel() * weight.element_size() for weight in module.state_dict().values())
+    if size > _LARGEST_BYTES:
+        raise StageFailed(
+            f"{path}: {size / 1e9:.1f} GB of weights, and an ONNX file holds at most 2 GB; the rest would be external"
+            " data, which the service never reads (docs/decoders.md)"
+        )
 
 
 def _trace(module: nn.Module, example: Mapping[str, np.ndarray], path: Path, opset: int) -> None:

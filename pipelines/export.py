@@ -19,6 +19,7 @@ from export.exported import COMPARED_FILE, PARITY_FILE, PRECISIONS_FILE, Exporte
 from export.parity import compare, require_parity, sample_essays
 from export.precisions import PrecisionScores, find_shifts, judge, score_at, split_for_shifts
 from export.quantize import quantize_graph
+from export.run_memory import run_memory
 from export.to_onnx import export_graph
 from serving.runtimes.choice import TRANSFORMERS
 from serving.runtimes.openvino_cpu import OpenVinoCpu, multiplies
@@ -74,6 +75,7 @@ def main() -> None:
             encoding=spec.encoding,
             graphs=(graph, *_kept(lower, precisions, folder)),
             precisions=precisions,
+            memory=run_memory(spec, folder / GRAPH_FILE),
         ),
         folder,
     )

@@ -148,7 +148,7 @@ def _model_info(scorer: Scorer, model: ServedModel) -> ModelInfo:
         digest=identity.digest,
         runtime=identity.runtime,
         kind=manifest.kind,
-        precision=None if model.is_ensemble else scorer.pool.lanes[0].sessions[model.name].precision,
+        precision=None if model.is_ensemble else scorer.pool.sessions[model.name].precision,
         precisions=["fp32", *(each.precision for each in manifest.precisions)],
         size_bytes=model.size_bytes,
         prompts=[

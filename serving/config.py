@@ -40,6 +40,10 @@ class ServiceSettings(SettingsSection):
     """The fastest that each bundle lists and this CPU multiplies, or `fp32`, `bf16`, `int8`."""
     timeout_s: float = Field(default=20.0, gt=0, le=60)
     """The longest that one essay may wait and take, in seconds."""
+    decoder_timeout_s: float = Field(default=120.0, gt=0, le=200)
+    """The same for an answer that a decoder takes part in, where that is longer: 8,000 tokens take it a while."""
+    decoder_max_wait_s: float = Field(default=60.0, gt=0)
+    """The longest expected wait for a decoder's lane with which an essay is taken, in seconds."""
     batch_timeout_s: float = Field(default=60.0, gt=0, le=120)
     """After so long, in seconds, a batch begins no further essay; each that is left gets an error."""
     max_wait_s: float = Field(default=10.0, gt=0)

@@ -18,6 +18,7 @@ from serving.errors import InvalidRequest, NotReady, UpdateRefused
 from serving.lanes import LanePool
 from serving.loading import WarmModels, load_and_warm
 from serving.metrics import Metrics
+from serving.pools import NICENESS, Pools
 from serving.schemas import (
     Limits,
     ModelState,
@@ -187,15 +188,31 @@ class Desk:
         failed = {state.name: state.detail or "" for state in states.values() if state.state == "failed"}
         warm.catalogue.unavailable.update(failed)
         settings = self.settings
-        limits = RequestLimits(settings.timeout_s, settings.batch_timeout_s, settings.max_batch_essays)
-        pool = LanePool(
+        limits = RequestLimits(
+            settings.timeout_s, settings.decoder_timeout_s, settings.batch_timeout_s, settings.max_batch_essays
+        )
+        self._editions.replace(Scorer(warm.catalogue, self._pools(warm), self.metrics, limits, self._cache))
+        self._states, self.artifacts = states, tuple(artifacts)
+
+    def _pools(self, warm: WarmModels) -> Pools:
+        settings = self.settings
+        shared = LanePool(
             warm.lanes,
             max_open_jobs=settings.max_open_jobs,
             max_wait_s=settings.max_wait_s,
             on_drop=self.metrics.dropped,
         )
-        self._editions.replace(Scorer(warm.catalogue, pool, self.metrics, limits, self._cache))
-        self._states, self.artifacts = states, tuple(artifacts)
+        own = {
+            name: LanePool(
+                [lane],
+                max_open_jobs=settings.max_open_jobs,
+                max_wait_s=settings.decoder_max_wait_s,
+                niceness=NICENESS,
+                on_drop=self.metrics.dropped,
+            )
+            for name, lane in warm.own_lanes.items()
+        }
+        return Pools(shared, own)
 
     def _finish_update(self, artifacts: Sequence[LocalArtifact], *, switched: bool) -> None:
         self.metrics.served_stale(sum(artifact.stale for artifact in artifacts))
@@ -223,8 +240,8 @@ def _queue(scorer: Scorer | None) -> QueueInfo | None:
     return QueueInfo(lanes=len(pool.lanes), open_jobs=pool.open_jobs, max_open_jobs=pool.max_open_jobs)
 
 
-def _runtimes(pool: LanePool) -> dict[str, str]:
-    return {name: session.runtime for name, session in pool.lanes[0].sessions.items()}
+def _runtimes(pool: Pools) -> dict[str, str]:
+    return {name: session.runtime for name, session in pool.sessions.items()}
 
 
 def _in_words(states: Sequence[ModelState]) -> str:

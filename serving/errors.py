@@ -13,6 +13,7 @@ ServingError (essays.errors.FairmarkError)
 ├── CacheFault                                   the cache failed: a miss, and an error for a purge alone
 ├── UpdateRefused                                a changed set of champions that must not replace the served one
 ├── NotReady                                     models are still being loaded, or could not be
+├── NotEnoughMemory                              a model or an essay that this machine cannot hold
 ├── PortTaken                                    another process listens where the service should
 ├── Overloaded                                   as much work waits as may wait
 ├── ClientGone                                   nobody is there any more who could be answered
@@ -97,6 +98,10 @@ class UpdateRefused(ServingError):
 
 class NotReady(ServingError):
     """The models are not there yet."""
+
+
+class NotEnoughMemory(ServingError):
+    """A model, or an essay on a model, that takes more memory than this machine has."""
 
 
 class PortTaken(ServingError):
@@ -191,6 +196,7 @@ STATUS_AND_CODE: Sequence[tuple[type[FairmarkError], int, str]] = (
     # nginx's number for it; seen in metrics alone.
     (ClientGone, 499, "client_gone"),
     (NotReady, 503, "not_ready"),
+    (NotEnoughMemory, 503, "not_enough_memory"),
     (CacheFault, 503, "cache_unavailable"),
     (DeadlinePassed, 504, "deadline_passed"),
 )

@@ -2,13 +2,16 @@
 
 A request is taken only when it is expected to get a lane within `max_wait_s`, by the times that runs took lately; so a
 queue of long essays is shorter than one of short ones. Models share the lanes fairly (`fair_queue`), and one that holds
-little of the queue gets in although another has filled it. Work that waits past its deadline, or whose client left, is
+little of the queue gets in although another has filled it. What takes seconds, a decoder's run, has a pool of its own
+(`serving.pools`), whose thread yields to the others'. Work that waits past its deadline, or whose client left, is
 dropped before it runs; work that runs past it keeps its lane until it ends, since a running graph cannot be stopped,
 and counts as open for so long.
 """
 
 import asyncio
 import math
+import os
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -57,7 +60,7 @@ class Done(Generic[Result]):
     waited_ms: float
 
 
-class _Open:
+class OpenJob:
     """A job that waits or runs."""
 
     def __init__(self, job: Job[Any], expected_s: float) -> None:
@@ -76,15 +79,17 @@ class LanePool:
         *,
         max_open_jobs: int,
         max_wait_s: float = math.inf,
+        niceness: int = 0,
         on_drop: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_drop` is told of every job that waited in vain."""
+        """`on_drop` is told of every job that waited in vain; `niceness` is how far the lanes' threads stand back."""
         self.lanes = tuple(lanes)
         self.max_open_jobs = max_open_jobs
         self.max_wait_s = max_wait_s
+        self._niceness = niceness
         self._on_drop = on_drop
         self._pace = Pace()
-        self._queue: FairQueue[_Open] = FairQueue()
+        self._queue: FairQueue[OpenJob] = FairQueue()
         self._num_open: Counter[str] = Counter()
         self._open_work_s: defaultdict[str, float] = defaultdict(float)
         self._flows = frozenset(name for lane in lanes for name in lane.sessions)
@@ -96,6 +101,11 @@ class LanePool:
         self._closed = False
         for lane in self.lanes:
             threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane.number}", daemon=True).start()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._closed
 
     @property
     def open_jobs(self) -> int:
@@ -115,7 +125,10 @@ class LanePool:
         Raises Overloaded, with none of them started, when too much waits; DeadlinePassed after `timeout_s`; else what a
         job raised.
         """
-        opened = self._submit(jobs)
+        return await self.wait_for(self.submit(jobs), timeout_s)
+
+    async def wait_for(self, opened: Sequence[OpenJob], timeout_s: float) -> list[Done[Any]]:
+        """The results of submitted jobs, in order. Raises as `run` does, but for Overloaded."""
         waiting = [asyncio.wrap_future(each.future) for each in opened]
         try:
             async with asyncio.timeout(timeout_s):
@@ -125,8 +138,12 @@ class LanePool:
                 f"no score within {timeout_s:.3g} s; the service is busy or the essay is long: try again later"
             ) from None
         finally:
-            for each in opened:
-                self._drop(each)
+            self.drop(opened)
+
+    def drop(self, opened: Sequence[OpenJob]) -> None:
+        """Take those out that still wait; one that runs goes on."""
+        for each in opened:
+            self._drop(each)
 
     def close(self) -> None:
         """Drop what waits, and end the threads when what runs is done."""
@@ -140,10 +157,11 @@ class LanePool:
         for each in waiting:
             each.future.cancel()
 
-    def _submit(self, jobs: Sequence[Job[Result]]) -> list[_Open]:
+    def submit(self, jobs: Sequence[Job[Any]]) -> list[OpenJob]:
+        """Put all of them into the queue, or raise Overloaded and put none."""
         with self._lock:
             self._admit(jobs)
-            opened = [_Open(job, self._pace.expected_s(job.flow, job.num_characters)) for job in jobs]
+            opened = [OpenJob(job, self._pace.expected_s(job.flow, job.num_characters)) for job in jobs]
             for each in opened:
                 self._num_open[each.job.flow] += 1
                 self._open_work_s[each.job.flow] += each.expected_s
@@ -179,6 +197,8 @@ class LanePool:
         return sum(max(part - self._num_open[name], 0) for name in self._flows - wanted.keys())
 
     def _work(self, lane: Lane) -> None:
+        if self._niceness and sys.platform == "linux":  # elsewhere it would be the whole process that stands back
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         while self._calls.get():
             with self._lock:
                 if not len(self._queue):
@@ -194,7 +214,7 @@ class LanePool:
                 self._on_drop()
             del each  # while this thread waits, nothing of the request should live on
 
-    def _run(self, each: _Open, lane: Lane) -> None:
+    def _run(self, each: OpenJob, lane: Lane) -> None:
         job, started = each.job, time.perf_counter()
         try:
             done = Done(job.run(lane), (started - each.submitted) * 1000)
@@ -208,7 +228,7 @@ class LanePool:
                 self._pace.learn(job.flow, job.num_characters, time.perf_counter() - started)
             each.future.set_result(done)
 
-    def _drop(self, each: _Open) -> None:
+    def _drop(self, each: OpenJob) -> None:
         """Take a job out that still waits; one that runs goes on."""
         if each.future.done() and not each.future.cancelled():
             return
@@ -219,7 +239,7 @@ class LanePool:
         each.future.cancel()
         self._on_drop()
 
-    def _forget(self, each: _Open) -> None:
+    def _forget(self, each: OpenJob) -> None:
         flow = each.job.flow
         self._num_open[flow] -= 1
         # Sums of floats that come and go do not end at zero by themselves.

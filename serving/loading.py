@@ -11,6 +11,8 @@ from essays.errors import FairmarkError, InvalidManifest
 from essays.manifest import Precision
 from serving.catalogue import Catalogue, LocalArtifact, ServedModel, read_model
 from serving.lanes import Lane
+from serving.memory import require_room_to_load
+from serving.pools import OWN_LANE_KINDS
 from serving.runtimes import Runtimes, Session
 from serving.schemas import ModelState
 from serving.warmup import warm_up
@@ -24,6 +26,9 @@ class WarmModels:
 
     catalogue: Catalogue
     lanes: tuple[Lane, ...]
+    """Those that small models share."""
+    own_lanes: Mapping[str, Lane]
+    """Of each large model (`serving.pools`), by name."""
 
 
 def load_and_warm(
@@ -42,8 +47,7 @@ def load_and_warm(
     runtimes = runtimes or Runtimes()
     attempt = _Attempt(report, tolerant=require == "any")
     read = [model for artifact in artifacts for model in attempt.of(artifact.name, partial(read_model, artifact))]
-    sessions: list[dict[str, Session]] = [{} for _ in range(num_lanes)]
-    lanes = tuple(Lane(number, own) for number, own in enumerate(sessions))
+    lanes = _Lanes(num_lanes)
     catalogue = Catalogue(read)
     precisions = runtimes.precisions([model.manifest for model in read])
     for model in catalogue.models.values():
@@ -51,11 +55,13 @@ def load_and_warm(
         among = Catalogue([*attempt.warm, model])
         attempt.warm += attempt.of(
             model.name,
-            partial(_load_and_warm_one, among, model, lanes, sessions, runtimes, precisions.get(model.name), report),
+            partial(_load_and_warm_one, among, model, lanes, runtimes, precisions.get(model.name), report),
         )
     if attempt.last_error and not attempt.warm:
         raise attempt.last_error
-    return WarmModels(Catalogue(attempt.warm), lanes)
+    served = Catalogue(attempt.warm)
+    own = {name: lane for name, lane in lanes.own.items() if name in served.models}
+    return WarmModels(served, lanes.shared, own)
 
 
 def require_members(artifacts: Mapping[str, str], model: ServedModel) -> None:
@@ -76,8 +82,7 @@ def require_members(artifacts: Mapping[str, str], model: ServedModel) -> None:
 def _load_and_warm_one(
     catalogue: Catalogue,
     model: ServedModel,
-    lanes: Sequence[Lane],
-    sessions: Sequence[dict[str, Session]],
+    lanes: "_Lanes",
     runtimes: Runtimes,
     precision: Precision | None,
     report: Report,
@@ -85,15 +90,43 @@ def _load_and_warm_one(
     report(ModelState(name=model.name, state="loading"))
     require_members({name: each.artifact.version for name, each in catalogue.models.items()}, model)
     if precision is not None:  # an ensemble has no graph
-        opened = runtimes.open(model.manifest, model.artifact.folder, len(lanes), precision)
-        for own, session in zip(sessions, opened, strict=True):
-            own[model.name] = session
+        require_room_to_load(model)
+        lanes.add(model, lambda number: runtimes.open(model.manifest, model.artifact.folder, number, precision))
     report(ModelState(name=model.name, state="warming"))
-    with ThreadPoolExecutor(max_workers=len(lanes)) as threads:
-        for _ in threads.map(lambda lane: warm_up(catalogue, model, lane), lanes):
+    warming = lanes.to_warm(model)
+    with ThreadPoolExecutor(max_workers=len(warming)) as threads:
+        for _ in threads.map(lambda lane: warm_up(catalogue, model, lane), warming):
             pass
     report(ModelState(name=model.name, state="ready"))
     return model
+
+
+class _Lanes:
+    """Lanes that are being filled with sessions."""
+
+    def __init__(self, num_shared: int) -> None:
+        self._sessions: list[dict[str, Session]] = [{} for _ in range(num_shared)]
+        self.shared = tuple(Lane(number, own) for number, own in enumerate(self._sessions))
+        self.own: dict[str, Lane] = {}
+
+    def add(self, model: ServedModel, opened: Callable[[int], list[Session]]) -> None:
+        """Give the model's lanes their sessions; `opened` makes so many."""
+        if model.manifest.kind in OWN_LANE_KINDS:
+            (session,) = opened(1)
+            self.own[model.name] = Lane(len(self.shared) + len(self.own), {model.name: session})
+            return
+        for own, session in zip(self._sessions, opened(len(self._sessions)), strict=True):
+            own[model.name] = session
+
+    def to_warm(self, model: ServedModel) -> list[Lane]:
+        """Every lane that runs the model, each with all the sessions that it needs."""
+        if model.name in self.own:
+            return [self.own[model.name]]
+        large = {name: self.own[name].sessions[name] for name in model.graph_names if name in self.own}
+        if not large:
+            return list(self.shared)
+        # A session is for one thread at a time, and an ensemble's large members have one each.
+        return [Lane(self.shared[0].number, {**self.shared[0].sessions, **large})]
 
 
 class _Attempt:

@@ -19,9 +19,9 @@ from serving.cache.runs import CachedRuns, CacheMode, Part
 from serving.catalogue import Catalogue, ServedModel
 from serving.errors import DeadlinePassed, InvalidRequest, internal_error, reply_to
 from serving.inference import member_unit_scores, raw_unit_score
-from serving.lanes import LanePool
 from serving.metrics import Metrics
 from serving.mistakes import log_mistake
+from serving.pools import Pools
 from serving.schemas import (
     BatchItem,
     BatchResponse,
@@ -42,6 +42,8 @@ class RequestLimits:
 
     timeout_s: float
     """For one essay."""
+    own_lane_timeout_s: float
+    """For one essay on a model with a lane of its own, if that is longer."""
     batch_timeout_s: float
     """After so long, a batch begins no further essay."""
     max_batch_essays: int
@@ -53,7 +55,7 @@ class Scorer:
     def __init__(
         self,
         catalogue: Catalogue,
-        pool: LanePool,
+        pool: Pools,
         metrics: Metrics,
         limits: RequestLimits,
         cache: ResultCache | None = None,
@@ -147,8 +149,13 @@ class Scorer:
     async def _answers(
         self, admitted: "_Admitted", prompt: Prompt, models: Sequence[ServedModel], mode: CacheMode
     ) -> list[ScoreResponse]:
-        runs = await self._runs.collect(admitted.text, prompt, models, mode, self.limits.timeout_s)
+        runs = await self._runs.collect(admitted.text, prompt, models, mode, self._timeout_s(models))
         return [self._answer(model, prompt, runs, mode, admitted) for model in models]
+
+    def _timeout_s(self, models: Sequence[ServedModel]) -> float:
+        if any(self.pool.has_own_lane(name) for model in models for name in model.graph_names):
+            return max(self.limits.timeout_s, self.limits.own_lane_timeout_s)
+        return self.limits.timeout_s
 
     def _answer(
         self, model: ServedModel, prompt: Prompt, runs: Mapping[str, Part], mode: CacheMode, admitted: "_Admitted"
@@ -198,7 +205,7 @@ class Scorer:
 
     def identity(self, model: ServedModel) -> ModelIdentity:
         """Which model this is, down to its bytes and what runs it."""
-        runtimes = {self.pool.lanes[0].sessions[name].runtime for name in model.graph_names}
+        runtimes = {self.pool.sessions[name].runtime for name in model.graph_names}
         artifact = model.artifact
         return ModelIdentity(
             name=artifact.name, version=artifact.version, digest=artifact.digest, runtime=", ".join(sorted(runtimes))

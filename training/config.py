@@ -1,6 +1,7 @@
 """What `params.yaml` says under `train`: one section for each model.
 
-Every number is stated there; none has a default here. Any section of kind `encoder` may stand beside `minilm`.
+Every number is stated there; none has a default here. Any section of kind `encoder` may stand beside `minilm`,
+and any of kind `decoder` beside `smollm`.
 """
 
 from typing import Annotated, Literal
@@ -109,6 +110,35 @@ class EncoderConfig(LoopConfig):
     """Lowest layers, with the embeddings, that do not learn; 0 lets everything learn."""
 
 
+class DecoderConfig(LoopConfig):
+    """A language model that learns by adapters (LoRA); what came pretrained does not change."""
+
+    kind: Literal["decoder"]
+    backbone: str
+    """A local folder, an installed package that ships weights, or a hub id, tried in this order."""
+    head_tokens: int = Field(gt=0)
+    """Tokens kept from the start of an essay that is longer than both together: up to the model's context, none is."""
+    tail_tokens: int = Field(ge=1)
+    """Tokens kept from its end, the closing token among them, whose state is scored."""
+    head_learning_rate: float = Field(gt=0)
+    """Peak rate of the linear heads."""
+    frozen_layers: int = Field(ge=0)
+    """Lowest layers without adapters; what they make of an essay is computed once and kept."""
+    lora_rank: int = Field(ge=1)
+    """Rank of what is added to a matrix."""
+    lora_alpha: int = Field(gt=0)
+    """What is added is scaled by this over the rank."""
+    lora_dropout: float = Field(ge=0, lt=1)
+    """Share of an adapter's inputs hidden while learning."""
+    lora_targets: tuple[str, ...] = Field(min_length=1)
+    """Last part of the names of the matrices that get adapters, as the architecture calls them."""
+    gradient_checkpointing: bool
+    """Whether layers run once more for their gradients rather than keep what they computed: a third slower, and long
+    essays fit."""
+    base: Literal["fp32", "bf16", "4bit"]
+    """Numbers of the pretrained weights while learning; adapters and heads are fp32. 4bit needs an NVIDIA GPU."""
+
+
 class ProbeConfig(ModelConfig):
     """A linear probe: ridge regression on the states of a pretrained encoder that does not learn."""
 
@@ -164,5 +194,5 @@ class TreesConfig(ModelConfig):
 
 
 TrainConfig = Annotated[
-    LexicalConfig | LstmConfig | EncoderConfig | ProbeConfig | TreesConfig, Field(discriminator="kind")
+    LexicalConfig | TreesConfig | LstmConfig | EncoderConfig | ProbeConfig | DecoderConfig, Field(discriminator="kind")
 ]

@@ -19,13 +19,22 @@ from essays.console import say
 from essays.encoding import Encoder
 from essays.prompts import all_prompts
 from training.batches import Batches, Collator, Part, as_tensors, batches_by_length, encode_part, split_fold
-from training.config import EncoderConfig, LexicalConfig, LoopConfig, ProbeConfig, TrainConfig, TreesConfig
+from training.config import (
+    DecoderConfig,
+    EncoderConfig,
+    LexicalConfig,
+    LoopConfig,
+    ProbeConfig,
+    TrainConfig,
+    TreesConfig,
+)
 from training.fold_scores import SCORES_FILE, FoldScores, write_fold_scores
 from training.history import HISTORY_FILE, EpochRow, write_history
 from training.kept_states import StatesCollator, keep_pooled, keep_states
 from training.lexical import fit_lexical
 from training.lightning_noise import quiet_lightning
 from training.models import save_model
+from training.models.decoder import DecoderScorer
 from training.models.encoder import EncoderScorer
 from training.models.probe import ProbeScorer
 from training.models.scorer import Scorer, TokenScorer
@@ -35,8 +44,9 @@ from training.objective import target_scale
 from training.probe import fit_probe, raw_scores
 from training.refit import refit_heads
 from training.soft_targets import soft_unit_scores
-from training.start import StartedModel, start_model
+from training.start import StartedModel, finished_model, start_model
 from training.trees import fit_trees
+from training.upper_decoder_layers import LowerDecoderLayers, UpperDecoderScorer, can_cut_decoder
 from training.upper_layers import LowerLayers, UpperScorer, can_be_cut
 
 SCORING_BATCH = 16
@@ -93,6 +103,7 @@ def fit_fold(
         resume = checkpoints / run_digest(config, essays, folds, fold, seed)
         history = learn(model, config, parts, seed, resume, on_epoch)
         shutil.rmtree(resume)
+        model = finished_model(model, config)
     scores_folder.mkdir(parents=True, exist_ok=True)
     write_fold_scores(as_fold_scores(parts, raw or score_parts(model, parts)), scores_folder / SCORES_FILE)
     save_model(model.scorer, model.spec, model_folder, model.tokenizer)
@@ -153,21 +164,41 @@ def without_frozen(
     """
     whole = model.scorer
     assert isinstance(whole, TokenScorer)
-    if not isinstance(config, EncoderConfig) or not config.frozen_layers:
+    if not isinstance(config, EncoderConfig | DecoderConfig) or not config.frozen_layers:
         return whole, model.encoder, parts
-    assert isinstance(whole, EncoderScorer)
-    example = as_tensors(model.encoder.collate(parts["dev"].encoded[:2]))
-    if not can_be_cut(whole, config.frozen_layers, example):
+    halves = cut_in_two(whole, config.frozen_layers, as_tensors(model.encoder.collate(parts["dev"].encoded[:2])))
+    if halves is None:
         say("frozen layers run in every epoch: this architecture is not layers in a row")
         return whole, model.encoder, parts
-    lower = LowerLayers(whole, config.frozen_layers)
-    return UpperScorer(whole, config.frozen_layers), StatesCollator(), keep_states(lower, model.encoder, parts, folder)
+    lower, upper = halves
+    settings: list[str] = []
+    if isinstance(lower, LowerDecoderLayers):
+        lower.in_bf16 = uses_bf16(config.precision)
+        settings = [f"bf16 {lower.in_bf16}"]
+    kept = keep_states(lower, model.encoder, parts, folder, *settings)
+    # What both halves share (a decoder's position embeddings) was put into eval mode with the lower one.
+    return upper.train(), StatesCollator(), kept
 
 
-def load_best(scorer: nn.Module, checkpoint: Path) -> None:
-    """Take the weights of a Lightning checkpoint into the plain module."""
+def cut_in_two(
+    whole: TokenScorer, num_frozen: int, example: Mapping[str, torch.Tensor]
+) -> tuple[nn.Module, Scorer] | None:
+    """The frozen layers, and a scorer of those above; none where these would not do in a row what the whole does."""
+    if isinstance(whole, DecoderScorer):
+        if not can_cut_decoder(whole, num_frozen, example):
+            return None
+        return LowerDecoderLayers(whole, num_frozen), UpperDecoderScorer(whole, num_frozen)
+    assert isinstance(whole, EncoderScorer)
+    if not can_be_cut(whole, num_frozen, example):
+        return None
+    return LowerLayers(whole, num_frozen), UpperScorer(whole, num_frozen)
+
+
+def load_best(scorer: Scorer, checkpoint: Path) -> None:
+    """Take the weights of a Lightning checkpoint into the plain module; those that it leaves out are there already."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    scorer.load_state_dict({name.removeprefix(_PREFIX): value for name, value in state.items()})
+    own = {name: value for name, value in scorer.state_dict().items() if name in scorer.left_out()}
+    scorer.load_state_dict({**own, **{name.removeprefix(_PREFIX): value for name, value in state.items()}})
 
 
 def as_fold_scores(parts: Mapping[str, Part], raw: Mapping[str, NDArray]) -> FoldScores:

@@ -15,6 +15,7 @@ from torch import nn
 
 from essays.console import Progress
 from essays.encoding import Arrays, EncodedEssay, Encoder, pad_rows
+from essays.errors import StageFailed
 from training.batches import Part, as_tensors, batches_by_length
 from training.models.probe import ProbeScorer
 
@@ -38,14 +39,19 @@ class StatesCollator:
         return {"states": states, "attention_mask": mask, **single}
 
 
-def keep_states(lower: nn.Module, encoder: Encoder, parts: Mapping[str, Part], folder: Path) -> dict[str, Part]:
-    """The same parts with `states` (T, H) instead of ids, from a file in `folder` that is made where it is missing."""
+def keep_states(
+    lower: nn.Module, encoder: Encoder, parts: Mapping[str, Part], folder: Path, *settings: str
+) -> dict[str, Part]:
+    """The same parts with `states` (T, H) instead of ids, from a file in `folder` that is made where it is missing.
+
+    `settings` are what the states depend on beside weights and ids. Raises StageFailed for states beyond float16.
+    """
     essays = {
         essay_id: essay for part in parts.values() for essay_id, essay in zip(part.essay_ids, part.encoded, strict=True)
     }
     place = {essay_id: index for index, essay_id in enumerate(sorted(essays))}
     ordered = [essays[essay_id] for essay_id in place]
-    path = folder / f"{_digest(lower, ordered)}.npy"
+    path = folder / f"{_digest(lower, ordered, *settings)}.npy"
     if not path.exists():
         _write(lower, encoder, ordered, path)
     kept = np.load(path, mmap_mode="r")
@@ -116,6 +122,10 @@ def _write(lower: nn.Module, encoder: Encoder, essays: Sequence[EncodedEssay], p
         if kept is None:
             shape = (int(ends[-1]), states.shape[-1])
             kept = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        if not np.abs(states).max() < np.finfo(np.float16).max:
+            raise StageFailed(
+                "states of frozen layers are beyond float16, in which they are kept; set frozen_layers: 0"
+            )
         for row, index in zip(states, chosen, strict=True):
             kept[ends[index] : ends[index + 1]] = row[: lengths[index]]
         done += int(lengths[chosen].sum())

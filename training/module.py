@@ -55,6 +55,8 @@ class Learning(pl.LightningModule):
         self.loss_sum, self.num_seen = 0.0, 0
         self.dev_scores: list[torch.Tensor] = []
         self.clock = Clock()
+        # Lightning would miss the weights that `on_save_checkpoint` takes out.
+        self.strict_loading = not scorer.has_frozen_base
 
     def train_dataloader(self) -> Batches:
         """The batches of the leg that begins; asked for anew before each."""
@@ -116,7 +118,9 @@ class Learning(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What a resumed run must know beside weights and optimizer."""
+        """What a resumed run must know beside weights and optimizer; pretrained weights that stay as they came go."""
+        for name in self.scorer.left_out():
+            del checkpoint["state_dict"][f"scorer.{name}"]
         checkpoint["history"] = [row.model_dump() for row in self.history]
         checkpoint["unfinished_epoch"] = {"loss_sum": self.loss_sum, "num_seen": self.num_seen}
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 import torch
 from torch import nn
 
-from training.config import EncoderConfig, LoopConfig
+from training.config import DecoderConfig, EncoderConfig, LoopConfig
 
 _LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
 _HEAD = re.compile(r"^(?:heads|prompt_vectors)\b")
@@ -32,7 +32,8 @@ def parameter_groups(scorer: nn.Module, config: LoopConfig) -> list[dict]:
     """Weights that learn, grouped by rate and decay, in the module's order.
 
     Biases, norms and other vectors get no decay. In an encoder the top layer has the full rate, each below it
-    `layer_decay` of the one above, and heads and prompts' vectors a rate of their own.
+    `layer_decay` of the one above, and heads and prompts' vectors a rate of their own. A decoder's adapters all have
+    one.
     """
     learning = [(name, weight) for name, weight in scorer.named_parameters() if weight.requires_grad]
     top = max((layer_of(name) for name, _ in learning), default=0)
@@ -57,8 +58,10 @@ def rate_factor(step: int, num_steps: int, warmup_share: float) -> float:
 
 
 def _rate(name: str, top: int, config: LoopConfig) -> float:
-    if not isinstance(config, EncoderConfig):
+    if not isinstance(config, EncoderConfig | DecoderConfig):
         return config.learning_rate
     if _HEAD.match(name):
         return config.head_learning_rate
+    if isinstance(config, DecoderConfig):
+        return config.learning_rate
     return config.learning_rate * config.layer_decay ** (top - layer_of(name))

@@ -1,7 +1,7 @@
 """A model before it learns: its spec, its module with pretrained weights, and its tokenizer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,10 +10,29 @@ from torch import nn
 
 from essays.encoding import Encoder, NgramEncoder, TokenEncoder, TokenEncoding
 from essays.errors import BadParams
-from training.backbones import Backbone, load_backbone, require_folder, take_weights
-from training.config import EncoderConfig, LexicalConfig, LstmConfig, ProbeConfig, TrainConfig, TreesConfig
-from training.models import EncoderShape, LexicalShape, LstmShape, ModelSpec, ProbeShape, TreesShape, build_module
-from training.models.encoder import EncoderScorer
+from training.adapters import add_adapters, add_changes, learned_changes, merge_adapters
+from training.backbones import Backbone, load_backbone, load_in_4bit, require_folder, take_weights
+from training.config import (
+    DecoderConfig,
+    EncoderConfig,
+    LexicalConfig,
+    LstmConfig,
+    ProbeConfig,
+    TrainConfig,
+    TreesConfig,
+)
+from training.models import (
+    DecoderShape,
+    EncoderShape,
+    LexicalShape,
+    LstmShape,
+    ModelSpec,
+    ProbeShape,
+    TreesShape,
+    build_module,
+)
+from training.models.decoder import DecoderScorer
+from training.models.encoder import EncoderScorer, backbone_config
 from training.models.lstm import LstmScorer
 from training.models.probe import ProbeScorer
 from training.optim import freeze
@@ -48,6 +67,8 @@ def start_model(config: TrainConfig, prompt_ids: Sequence[str], train_texts: Seq
         return _start_lstm(config, tuple(prompt_ids), train_texts)
     if isinstance(config, ProbeConfig):
         return _start_probe(config, tuple(prompt_ids))
+    if isinstance(config, DecoderConfig):
+        return _start_decoder(config, tuple(prompt_ids))
     return _start_encoder(config, tuple(prompt_ids))
 
 
@@ -108,8 +129,48 @@ def _start_probe(config: ProbeConfig, prompt_ids: tuple[str, ...]) -> StartedMod
     return StartedModel(spec, scorer, TokenEncoder(encoding, backbone.tokenizer), backbone.tokenizer)
 
 
-def _encoding(config: EncoderConfig | ProbeConfig, backbone: Backbone) -> TokenEncoding:
-    positions = backbone.config.get("max_position_embeddings", np.inf)
+def _start_decoder(config: DecoderConfig, prompt_ids: tuple[str, ...]) -> StartedModel:
+    in_4bit = load_in_4bit(config.backbone) if config.base == "4bit" else None
+    backbone = load_backbone(config.backbone, torch.float32 if config.base == "fp32" else torch.bfloat16, closes=True)
+    encoding = _encoding(config, backbone)
+    spec = ModelSpec(prompt_ids=prompt_ids, encoding=encoding, shape=DecoderShape(backbone=backbone.config))
+    scorer = build_module(spec)
+    assert isinstance(scorer, DecoderScorer)
+    if in_4bit is None:
+        scorer.backbone.to(next(iter(backbone.state.values())).dtype)
+        take_weights(scorer.backbone, backbone.state)
+    else:
+        scorer.backbone = in_4bit.requires_grad_(False)
+    add_adapters(scorer.backbone, config)
+    if config.gradient_checkpointing:
+        scorer.backbone.activation_checkpointing_enable()
+    return StartedModel(spec, scorer, TokenEncoder(encoding, backbone.tokenizer), backbone.tokenizer)
+
+
+def finished_model(model: StartedModel, config: TrainConfig) -> StartedModel:
+    """The model as its spec describes it, `model` itself being used up.
+
+    What a decoder's adapters learned is added to its weights, in fp32 whatever it learned on; other kinds are done.
+    """
+    if not isinstance(config, DecoderConfig):
+        return model
+    assert isinstance(model.scorer, DecoderScorer)
+    if config.base == "fp32":
+        merge_adapters(model.scorer.backbone)
+        model.scorer.backbone.activation_checkpointing_disable()
+        return model
+    changes = learned_changes(model.scorer.backbone)
+    whole = build_module(model.spec)
+    assert isinstance(whole, DecoderScorer)
+    take_weights(whole.backbone, load_backbone(config.backbone).state)
+    add_changes(whole.backbone, changes)
+    whole.heads, whole.target = model.scorer.heads, model.scorer.target
+    return replace(model, scorer=whole)
+
+
+def _encoding(config: EncoderConfig | ProbeConfig | DecoderConfig, backbone: Backbone) -> TokenEncoding:
+    # Not as written: what is the architecture's default is left out there.
+    positions = getattr(backbone_config(backbone.config), "max_position_embeddings", np.inf)
     encoding = TokenEncoding(head_tokens=config.head_tokens, tail_tokens=config.tail_tokens, pad_id=backbone.pad_id)
     if encoding.max_tokens > positions:
         raise BadParams(

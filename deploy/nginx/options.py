@@ -11,7 +11,7 @@ _NUMBERS = {
     "http_port": "port that sends browsers to https; 0 for none",
     "max_body_bytes": "largest body, as service.max_body_bytes",
     "max_file_bytes": "largest file in a form, as service.max_file_bytes",
-    "score_timeout_s": "seconds that an instance may take, more than service.timeout_s",
+    "score_timeout_s": "seconds that an instance may take, more than service.timeout_s and any decoder_timeout_s",
     "batch_timeout_s": "the same for a batch",
     "requests_per_s": "requests a second of one key, or of one address without a key",
     "burst": "requests that may come at once before that rate counts",

@@ -24,7 +24,9 @@ from serving.cache.sql_store import Check
 from serving.catalogue import Catalogue, ServedModel
 from serving.errors import DeadlinePassed
 from serving.inference import Run, encode, infer, member_unit_scores, raw_unit_score
-from serving.lanes import Job, Lane, LanePool
+from serving.lanes import Job, Lane
+from serving.memory import require_room_to_run
+from serving.pools import Pools
 
 SCHEMA = 1
 """Of what a run holds and means; another number is another space."""
@@ -61,7 +63,7 @@ Parts = dict[str, Part]
 class CachedRuns:
     """Gets runs for a scorer; all its methods are called from one event loop."""
 
-    def __init__(self, catalogue: Catalogue, pool: LanePool, cache: ResultCache | None) -> None:
+    def __init__(self, catalogue: Catalogue, pool: Pools, cache: ResultCache | None) -> None:
         self.catalogue = catalogue
         self.pool = pool
         self.cache = cache
@@ -76,7 +78,7 @@ class CachedRuns:
 
     def runtime(self, model: ServedModel) -> str:
         """What runs a single model's graph."""
-        return self.pool.lanes[0].sessions[model.name].runtime
+        return self.pool.sessions[model.name].runtime
 
 
 class _Request:
@@ -229,6 +231,7 @@ class _Request:
 
         def on_lane(lane: Lane) -> Part:
             encoded = encode(model, text, prompt_id)
+            require_room_to_run(model, lane.sessions[model.name], encoded.tokens_used)
             if cache is None or essay is None or space is None:
                 return Part(infer(lane, model, encoded), "computed")
             input_key = cache.input_key(encoded.arrays)

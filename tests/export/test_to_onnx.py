@@ -1,6 +1,7 @@
 """Graphs are the modules they came from: any batch, any length, the same scores."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,10 @@ def test_the_sample_spans_all_lengths_of_a_models_prompts(essays: pd.DataFrame) 
     assert sample.text.str.len().min() == lengths.min()
     assert sample.text.str.len().max() == lengths.max()
     assert len(sample_essays(essays, ["asap-1"], 1000)) == 30
+
+
+def test_a_module_too_large_for_one_file_is_refused_before_it_is_traced(loaded: LoadedModel, tmp_path: Path) -> None:
+    with torch.device("meta"):
+        large = replace(loaded, module=torch.nn.Linear(30_000, 30_000))
+    with pytest.raises(StageFailed, match=r"3\.6 GB of weights, and an ONNX file holds at most 2 GB"):
+        export_graph(large, tmp_path / "model.onnx", 17)

@@ -70,11 +70,11 @@ def test_a_request_in_hand_keeps_its_models_and_the_last_one_lets_them_go(
     wait_until(lambda: before[0].open_jobs == 1, 10, lambda: "no request is in hand")
     desk.swap(others, lambda _: None)
     assert asyncio.run(desk.scorer().score(ESSAY, PROMPT, "tiny")).model.digest == digests(others)["tiny"]
-    assert not before[0]._closed
+    assert not before[0].is_closed
     release.set()
     thread.join(30)
     assert said == [{"digest": digests(artifacts)["tiny"]}]
-    assert before[0]._closed
+    assert before[0].is_closed
     before.clear()
     wait_until(lambda: session() is None, 10, lambda: "the old model is still in memory")
 

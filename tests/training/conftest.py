@@ -25,7 +25,16 @@ from data.tables import (
     read_table,
     write_table,
 )
-from training.config import EncoderConfig, LexicalConfig, LstmConfig, ProbeConfig, TrainConfig, TreesConfig
+from tests.tiny_llama import write_tiny_llama
+from training.config import (
+    DecoderConfig,
+    EncoderConfig,
+    LexicalConfig,
+    LstmConfig,
+    ProbeConfig,
+    TrainConfig,
+    TreesConfig,
+)
 
 PLAIN = [
     "the",
@@ -136,6 +145,12 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a hub would give it: three layers of 32."""
+    return write_tiny_llama(tmp_path_factory.mktemp("llama"), [" ".join(PLAIN + RICH)])
+
+
+@pytest.fixture(scope="session")
 def tiny_vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with word vectors in the form of the package that ships GloVe, whose names say 50 numbers a word."""
     folder = tmp_path_factory.mktemp("vectors")
@@ -147,7 +162,7 @@ def tiny_vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def configs(tiny_backbone: Path, tiny_vectors: Path) -> dict[str, TrainConfig]:
+def configs(tiny_backbone: Path, tiny_llama: Path, tiny_vectors: Path) -> dict[str, TrainConfig]:
     """A tiny config of each kind."""
     loop = {
         "rater_share": 0.5,
@@ -210,6 +225,23 @@ def configs(tiny_backbone: Path, tiny_vectors: Path) -> dict[str, TrainConfig]:
             min_leaf_essays=3,
             essay_share=0.7,
             input_share=0.5,
+        ),
+        "decoder": DecoderConfig(
+            kind="decoder",
+            backbone=str(tiny_llama),
+            head_tokens=192,
+            tail_tokens=64,
+            learning_rate=1e-2,
+            head_learning_rate=3e-2,
+            frozen_layers=1,
+            lora_rank=4,
+            lora_alpha=8,
+            lora_dropout=0.1,
+            lora_targets=("q_proj", "v_proj", "down_proj"),
+            gradient_checkpointing=False,
+            base="fp32",
+            ema_decay=0.0,
+            **loop,
         ),
         "probe": ProbeConfig(
             kind="probe",

@@ -22,7 +22,7 @@ from training.fold_scores import read_fold_scores
 from training.history import EpochRow
 from training.models import load_model
 
-KINDS = ("lexical", "trees", "lstm", "encoder", "probe")
+KINDS = ("lexical", "trees", "lstm", "encoder", "probe", "decoder")
 FILES = ("model.safetensors", "model.json", "history.json", "scores.parquet")
 
 # The child of `test_killed_run…`: trains, and kills itself without warning when the second epoch has been measured, but

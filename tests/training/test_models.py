@@ -12,9 +12,9 @@ from training.batches import as_tensors
 from training.config import TrainConfig
 from training.models import LoadedModel, load_model, save_model
 from training.models.parts import TargetScale, masked_mean
-from training.start import start_model
+from training.start import finished_model, start_model
 
-KINDS = ("lexical", "trees", "lstm", "encoder", "probe")
+KINDS = ("lexical", "trees", "lstm", "encoder", "probe", "decoder")
 PROMPTS = ("ellipse-overall", "asap-3")
 COUNTS = ("bucket_weights", "known_buckets")
 TEXTS = (
@@ -41,6 +41,7 @@ def model(
         started.scorer.ngram_weights[: len(PROMPTS)] = 0
     if request.param == "trees":
         plant_trees(started.scorer, torch.Generator().manual_seed(3))
+    started = finished_model(started, configs[request.param])
     save_model(started.scorer, started.spec, folder, started.tokenizer)
     return load_model(folder)
 
@@ -68,7 +69,7 @@ def test_essays_and_prompts_make_a_difference(model: LoadedModel) -> None:
     assert abs(second - other_prompt) > 1e-3
 
 
-@pytest.mark.parametrize("model", ["lstm", "encoder"], indirect=True)
+@pytest.mark.parametrize("model", ["lstm", "encoder", "decoder"], indirect=True)
 def test_values_of_padding_do_not_matter(model: LoadedModel) -> None:
     """Whatever id fills a row, what the mask hides is not read. N-grams know no mask: row 0 is their padding."""
     arrays = as_tensors(model.encoder.collate([model.encoder.encode(text, 0) for text in TEXTS]))

@@ -13,6 +13,11 @@ from training.models.parts import PromptHeads, TargetScale, length_feature, mask
 from training.models.scorer import TokenScorer
 from training.models.spec import EncoderShape
 
+_DROPOUTS = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"),
+    *("attn_pdrop", "embd_pdrop", "resid_pdrop"),  # GPT-2's
+)
+
 
 class EncoderScorer(TokenScorer):
     """Reads token ids and scores the first state and the mean state."""
@@ -47,7 +52,7 @@ def backbone_config(written: dict[str, Any]) -> PretrainedConfig:
     """The backbone's configuration with dropout off: regression learns better without, and faster."""
     settings = {key: value for key, value in written.items() if key != "model_type"}
     config = AutoConfig.for_model(written["model_type"], **settings)
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
+    for name in _DROPOUTS:
         if hasattr(config, name):
             setattr(config, name, 0.0)
     return config

@@ -10,11 +10,21 @@ from torch import nn
 
 from essays.encoding import TOKENIZER_FILE, Encoder, NgramEncoding, load_encoder
 from essays.errors import StageFailed
+from training.models.decoder import DecoderScorer
 from training.models.encoder import EncoderScorer
 from training.models.lexical import LexicalScorer
 from training.models.lstm import LstmScorer
 from training.models.probe import ProbeScorer
-from training.models.spec import EncoderShape, LstmShape, ModelSpec, ProbeShape, TreesShape, read_spec, write_spec
+from training.models.spec import (
+    DecoderShape,
+    EncoderShape,
+    LstmShape,
+    ModelSpec,
+    ProbeShape,
+    TreesShape,
+    read_spec,
+    write_spec,
+)
 from training.models.trees import TreesScorer
 
 WEIGHTS_FILE = "model.safetensors"
@@ -37,6 +47,8 @@ def build_module(spec: ModelSpec) -> nn.Module:
     num_prompts = len(spec.prompt_ids)
     if isinstance(spec.shape, EncoderShape):
         return EncoderScorer(num_prompts, spec.shape)
+    if isinstance(spec.shape, DecoderShape):
+        return DecoderScorer(num_prompts, spec.shape)
     if isinstance(spec.shape, ProbeShape):
         return ProbeScorer(num_prompts, spec.shape)
     if isinstance(spec.shape, LstmShape):

@@ -12,6 +12,13 @@ class Scorer(nn.Module):
 
     heads: PromptHeads
     target: TargetScale
+    has_frozen_base: bool = False
+    """Whether most of it is pretrained weights that do not learn, and that no checkpoint need hold."""
+
+    def left_out(self) -> frozenset[str]:
+        """Names of the weights that a checkpoint of learning leaves out."""
+        frozen = (name for name, weight in self.named_parameters() if not weight.requires_grad)
+        return frozenset(frozen if self.has_frozen_base else ())
 
     def pooled(self, *args: Any, **kwargs: Any) -> Tensor:
         """What the heads see of each essay, (B, H), from the inputs of `forward`."""

@@ -11,7 +11,7 @@ from essays.params import Section, write_section
 
 SPEC_FILE = "model.json"
 
-Kind = Literal["lexical", "lstm", "encoder", "probe", "trees"]
+Kind = Literal["lexical", "trees", "lstm", "encoder", "probe", "decoder"]
 
 
 class LexicalShape(Section):
@@ -68,7 +68,17 @@ class TreesShape(Section):
     """Splits on the longest way from a root to a leaf."""
 
 
-Shape = Annotated[LexicalShape | LstmShape | EncoderShape | ProbeShape | TreesShape, Field(discriminator="kind")]
+class DecoderShape(Section):
+    """A language model whose last state is scored."""
+
+    kind: Literal["decoder"] = "decoder"
+    backbone: dict[str, Any]
+    """The backbone's own configuration, as `transformers` writes it, `model_type` included."""
+
+
+Shape = Annotated[
+    LexicalShape | TreesShape | LstmShape | EncoderShape | ProbeShape | DecoderShape, Field(discriminator="kind")
+]
 
 
 class ModelSpec(Section):

@@ -1,0 +1,1 @@
+"""Long essays on the decoder: memory and time against length, and what a small model notices of it."""
