@@ -9,6 +9,7 @@ PORT ?= 3000
 KILLS ?= 120
 REQUESTS ?= 2400
 SOAK_REQUESTS ?= 12000
+FUZZ_SECONDS ?= 600
 HTTPS_PORT ?= 8443
 SEED_OF_CHAOS = $(or $(SEED),5)
 BIN := .venv/bin
@@ -100,7 +101,8 @@ client-kill: $(ENVIRONMENT) ## 10,000 essays through `fairmark` with a kill in t
 
 .PHONY: reliability
 reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that has a test; writes reports/reliability.md
-	@$(BIN)/python -m pytest -q -m row --reliability --chaos-requests $(REQUESTS) --soak-requests $(SOAK_REQUESTS)
+	@$(BIN)/python -m pytest -q -m row --reliability --chaos-requests $(REQUESTS) --soak-requests $(SOAK_REQUESTS) \
+		--fuzz-seconds $(FUZZ_SECONDS)
 
 .PHONY: chaos
 chaos: $(ENVIRONMENT) ## Kills at 120 random instants, and the matrix of faults; KILLS=, REQUESTS=, SEED= (same, same kills)
@@ -110,6 +112,10 @@ chaos: $(ENVIRONMENT) ## Kills at 120 random instants, and the matrix of faults;
 .PHONY: soak
 soak: $(ENVIRONMENT) ## SOAK_REQUESTS (12000) requests to one service: memory per 1,000 of them, and open files
 	@$(BIN)/python -m pytest -q tests/serving/test_soak.py --reliability --soak-requests $(SOAK_REQUESTS)
+
+.PHONY: fuzz
+fuzz: $(ENVIRONMENT) ## Schemathesis for FUZZ_SECONDS (600) on two services, with and without API keys
+	@$(BIN)/python -m pytest -q tests/serving/test_fuzz.py --reliability --fuzz-seconds $(FUZZ_SECONDS)
 
 .PHONY: check
 check: $(ENVIRONMENT) check-static ## Before a commit: style, types, import rules, fast tests
