@@ -40,7 +40,7 @@ class ScoreRequest(ComparisonRequest):
     """An essay to be scored."""
 
     model: str = Field(default=DEFAULT_MODEL, max_length=MAX_NAME_CHARACTERS)
-    """The model to ask: one of `GET /models`."""
+    """The model to ask: one of `GET /models`; `NAME@VERSION` refuses another version than this."""
 
 
 class BatchRequest(Schema):
