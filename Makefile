@@ -102,7 +102,7 @@ client-kill: $(ENVIRONMENT) ## 10,000 essays through `fairmark` with a kill in t
 .PHONY: reliability
 reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that has a test; writes reports/reliability.md
 	@$(BIN)/python -m pytest -q -m row --reliability --chaos-requests $(REQUESTS) --soak-requests $(SOAK_REQUESTS) \
-		--fuzz-seconds $(FUZZ_SECONDS)
+		--fuzz-seconds $(FUZZ_SECONDS) --table-rows 1000000
 
 .PHONY: chaos
 chaos: $(ENVIRONMENT) ## Kills at 120 random instants, and the matrix of faults; KILLS=, REQUESTS=, SEED= (same, same kills)
