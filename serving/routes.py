@@ -96,6 +96,8 @@ def _call_route(call: Call, get_desk: GetDesk) -> Route:
         desk = get_desk()
         require_accepted(request, JSON)
         require_scope(desk.settings.access, call.scope, request.headers)
+        if 429 in call.errors:
+            desk.require_room()  # before the body is read: a refusal must cost next to nothing
         taken = None
         if call.takes:
             body = await read_body(request, JSON, desk.settings.max_body_bytes, desk.settings.body_timeout_s)
