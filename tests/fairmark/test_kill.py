@@ -137,7 +137,7 @@ def test_a_killed_run_goes_on_and_each_essay_is_there_once(service: Service, tmp
 
 
 def write_bad_rows(path: Path, number: int) -> None:
-    """As a spreadsheet may write it: BOM, CRLF, names that are formulas; every row but each 10,000th has a cell more."""
+    """As spreadsheets write: BOM, CRLF, names that are formulas; each row but every 10,000th has a cell too many."""
     with path.open("w", newline="", encoding="utf-8-sig") as file:
         file.write("essay_id,essay\r\n")
         for place in range(number):

@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 import pytest
-
 from starlette.types import ASGIApp
 
 from serving.catalogue import LocalArtifact

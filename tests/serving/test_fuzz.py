@@ -1,4 +1,4 @@
-"""Schemathesis asks two real services, with keys and without, what their OpenAPI document allows and what it forbids."""
+"""Schemathesis asks two real services, with keys and without, what their OpenAPI document allows and forbids."""
 
 import json
 import os

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from essays.settings import StoreSettings
 from essays.store import Store, open_store
 from serving.access import digest_of, make_key
 from tests.serving.cluster import CALLERS, HOST, Front, Instances, Tally, fronted, under_load
-from tests.serving.processes import free_port
+from tests.serving.processes import Service, free_port
 from tests.serving.traffic import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
@@ -301,6 +302,10 @@ def test_asking_an_instance_to_end_fails_nobody(
     figure(f"0 of {tally.total} failed while one instance ended (exit 0) and was started again; one digest")
 
 
+def serves(service: Service, digest: str) -> bool:
+    return digest in service.http.get("/models").text
+
+
 @pytest.mark.row(23)
 def test_a_version_that_changes_behind_nginx_fails_nobody(
     front: Front,
@@ -318,7 +323,7 @@ def test_a_version_that_changes_behind_nginx_fails_nobody(
                 made.promote(store, made.paths[name])
             digests.append(read_champion(store, "tiny").pointer.sha256)
             for service in instances.services:
-                wait_until(lambda one=service: digests[-1] in one.http.get("/models").text, 120, lambda: service.log)
+                wait_until(partial(serves, service, digests[-1]), 120, lambda: "an instance did not follow")
     assert digests[0] == digests[2] != digests[1]
     # Each answer names one digest, and all of them are from the one or the other.
     assert set(tally.statuses) == {200}, tally.statuses
