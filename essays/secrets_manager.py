@@ -9,9 +9,12 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 
 from essays.errors import BadSecret
 
+_DENIED = "access is denied; allow secretsmanager:GetSecretValue on it for this machine's role"
 _ADVICE = {
     "ResourceNotFoundException": "it does not exist in this region; create it or correct secrets.id",
-    "AccessDeniedException": "access is denied; allow secretsmanager:GetSecretValue on it for this machine's role",
+    "AccessDeniedException": _DENIED,
+    # Where the answer has no code of AWS's, botocore gives HTTP's.
+    "403": _DENIED,
     "DecryptionFailure": "it cannot be decrypted; allow kms:Decrypt on its key for this machine's role",
     "InvalidRequestException": "it cannot be read as it is, for instance because it is scheduled for deletion",
 }

@@ -109,16 +109,19 @@ class Catalogue:
         return list(self.models)[-1]
 
     def model(self, name: str) -> ServedModel:
-        """The model of this name. Raises UnknownModel, which lists those there are, or NotReady for one that failed."""
-        if name in self.unavailable:
-            raise NotReady(f"{name} is not served now: its model failed to load; served: {', '.join(self.models)}")
-        if name not in self.models:
-            raise UnknownModel(
-                f"no model {name!r:.80}; known: {', '.join(self.models)}",
-                field="model",
-                hint="GET /models lists every model with its quality",
-            )
-        return self.models[name]
+        """The model of this name, `tiny`, or of this version alone, `tiny@1d5c…`.
+
+        Raises UnknownModel, which lists those there are, or NotReady for one that failed.
+        """
+        plain, _, version = name.partition("@")
+        if plain in self.unavailable:
+            raise NotReady(f"{plain} is not served now: its model failed to load; served: {', '.join(self.models)}")
+        if plain not in self.models:
+            raise _unknown(name, ", ".join(self.models))
+        model = self.models[plain]
+        if version and version != model.artifact.version:
+            raise _unknown(name, f"{plain}@{model.artifact.version}")
+        return model
 
     def prompt(self, prompt_id: str, model: ServedModel) -> Prompt:
         """A prompt that this model scores. Raises UnknownPrompt, which lists those it does, or the models that do."""
@@ -151,6 +154,11 @@ class Catalogue:
         """The single models whose graphs must run to answer for these, each once."""
         names = dict.fromkeys(name for model in models for name in model.graph_names)
         return [self.models[name] for name in names]
+
+
+def _unknown(name: str, known: str) -> UnknownModel:
+    hint = "GET /models lists every model with its version and quality"
+    return UnknownModel(f"no model {name!r:.80}; known: {known}", field="model", hint=hint)
 
 
 def _read_part(path: Path, read: Callable[[Path], Part]) -> Part:

@@ -116,6 +116,11 @@ class Desk:
         with self._editions.in_use() as scorer:
             yield self._ready(scorer)
 
+    def require_room(self) -> None:
+        """Raise Overloaded where no essay would be taken, whatever it is and whichever model should score it."""
+        if scorer := self._editions.current:
+            scorer.pool.require_room()
+
     def catalogue(self) -> Catalogue:
         """The served models. Raises NotReady."""
         return self.scorer().catalogue

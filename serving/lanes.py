@@ -119,6 +119,19 @@ class LanePool:
         with self._lock:
             return sum(self._open_work_s.values())
 
+    def require_room(self, flows: Sequence[str] = ()) -> None:
+        """Raise Overloaded where a run of each of these flows, or of none there is, would be refused now.
+
+        Costs microseconds: whoever is refused should be so before any work is done for them.
+        """
+        with self._lock:
+            if flows:
+                self._require_room(Counter(flows))
+                return
+            refusals = [refusal for flow in self._flows if (refusal := self._refusal(Counter([flow])))]
+            if self._flows and len(refusals) == len(self._flows):
+                raise min(refusals, key=lambda refusal: refusal.retry_after_s)
+
     async def run(self, jobs: Sequence[Job[Result]], timeout_s: float) -> list[Done[Result]]:
         """All jobs' results in order, side by side where lanes are free.
 
@@ -160,7 +173,7 @@ class LanePool:
     def submit(self, jobs: Sequence[Job[Any]]) -> list[OpenJob]:
         """Put all of them into the queue, or raise Overloaded and put none."""
         with self._lock:
-            self._admit(jobs)
+            self._require_room(Counter(job.flow for job in jobs))
             opened = [OpenJob(job, self._pace.expected_s(job.flow, job.num_characters)) for job in jobs]
             for each in opened:
                 self._num_open[each.job.flow] += 1
@@ -170,21 +183,25 @@ class LanePool:
             self._calls.put(True)
         return opened
 
-    def _admit(self, jobs: Sequence[Job[Result]]) -> None:
-        wait_s = max((self._expected_wait_s(job.flow) for job in jobs), default=0.0)
+    def _require_room(self, wanted: Counter[str]) -> None:
+        if refusal := self._refusal(wanted):
+            raise refusal
+
+    def _refusal(self, wanted: Counter[str]) -> Overloaded | None:
+        wait_s = max((self._expected_wait_s(flow) for flow in wanted), default=0.0)
         if wait_s > self.max_wait_s:
-            raise Overloaded(
+            return Overloaded(
                 f"an essay would wait about {wait_s:.1f} s for a lane and at most {self.max_wait_s:g} s are accepted;"
                 " try again later",
                 retry_after_s=math.ceil(wait_s - self.max_wait_s),
             )
-        num_wanted = Counter(job.flow for job in jobs)
         num_open = self._num_open.total()
-        if num_open + len(jobs) + self._kept_for_others(num_wanted) > self.max_open_jobs:
-            raise Overloaded(
+        if num_open + wanted.total() + self._kept_for_others(wanted) > self.max_open_jobs:
+            return Overloaded(
                 f"{num_open} jobs are open and at most {self.max_open_jobs} may be; try again later",
                 retry_after_s=math.ceil(wait_s),
             )
+        return None
 
     def _expected_wait_s(self, flow: str) -> float:
         """While a flow's work is done, each other flow gets as much time at most: its own work, or this one's."""

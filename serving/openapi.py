@@ -12,6 +12,11 @@ from serving.schemas import ReadinessResponse
 
 _REFERENCE = "#/components/schemas/{model}"
 _KEY = "api_key"
+# What an answer is good for in the next call, by path: one of its names as a field of the next request's body.
+_LINKS = {
+    "/prompts": {"prompt_id": "$response.body#/prompts/0/prompt_id"},
+    "/models": {"model": "$response.body#/models/0/name"},
+}
 _MEANINGS = {
     400: "The body is no JSON, or the essay no Unicode text",
     401: "No API key, or none that is known",
@@ -59,7 +64,7 @@ def _operation(call: Call) -> dict[str, Any]:
         "operationId": call.path.strip("/").replace("/", "_"),
         "tags": ["scoring" if call.method == "POST" else "about"],
         "responses": {
-            "200": _body("Done", call.gives),
+            "200": _body("Done", call.gives) | _links(call.path),
             **{str(status): _body(_MEANINGS[status], ErrorResponse) for status in sorted(call.errors)},
         },
     }
@@ -69,6 +74,12 @@ def _operation(call: Call) -> dict[str, Any]:
     if call.takes:
         operation["requestBody"] = {"required": True, **_content(call.takes)}
     return operation
+
+
+def _links(path: str) -> dict[str, Any]:
+    if path not in _LINKS:
+        return {}
+    return {"links": {"score": {"operationId": "score", "requestBody": _LINKS[path]}}}
 
 
 def _health_paths() -> dict[str, Any]:

@@ -8,6 +8,7 @@ wants the core, it takes what is left over.
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from serving.errors import Overloaded
 from serving.lanes import Done, Job, Lane, LanePool, Result
 from serving.runtimes import Session
 
@@ -59,11 +60,27 @@ class Pools:
         """Whether this model's jobs wait for nobody else's."""
         return name in self._own
 
+    def require_room(self, flows: Sequence[str] = ()) -> None:
+        """As `LanePool.require_room`: of each of these flows, or of none there is on any lane."""
+        if flows:
+            for pool, places in self._places(flows).items():
+                pool.require_room([flows[place] for place in places])
+            return
+        refusals = []
+        for pool in self._all:
+            try:
+                pool.require_room()
+            except Overloaded as refusal:
+                refusals.append(refusal)
+            else:
+                if pool.lanes[0].sessions:
+                    return
+        if refusals:
+            raise min(refusals, key=lambda refusal: refusal.retry_after_s)
+
     async def run(self, jobs: Sequence[Job[Result]], timeout_s: float) -> list[Done[Result]]:
         """As `LanePool.run`; where one pool has no room, what others took is dropped again."""
-        places: dict[LanePool, list[int]] = {}
-        for place, job in enumerate(jobs):
-            places.setdefault(self._own.get(job.flow, self._shared), []).append(place)
+        places = self._places([job.flow for job in jobs])
         if len(places) == 1:
             (pool,) = places
             return await pool.run(jobs, timeout_s)
@@ -86,6 +103,13 @@ class Pools:
         """As `LanePool.close`, of all."""
         for pool in self._all:
             pool.close()
+
+    def _places(self, flows: Sequence[str]) -> dict[LanePool, list[int]]:
+        """Where in the sequence the flows of each pool stand."""
+        places: dict[LanePool, list[int]] = {}
+        for place, flow in enumerate(flows):
+            places.setdefault(self._own.get(flow, self._shared), []).append(place)
+        return places
 
     @property
     def _all(self) -> list[LanePool]:

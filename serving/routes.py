@@ -25,6 +25,7 @@ from serving.calls import CALLS, Call
 from serving.desk import Desk
 from serving.errors import (
     MAX_NAME_CHARACTERS,
+    RETRY_AFTER_S,
     ErrorResponse,
     MalformedRequest,
     Reply,
@@ -46,7 +47,7 @@ ShowError = Callable[[Reply], Response]
 
 
 def create_app(get_desk: GetDesk, swagger_folder: Path) -> Starlette:
-    """All paths but the health checks, which BentoML answers. `swagger_folder` holds the files of Swagger UI."""
+    """All paths; BentoML takes GET of the health checks before us. `swagger_folder` holds the files of Swagger UI."""
     page = Page(get_desk)
     openapi = document(CALLS)
 
@@ -59,12 +60,22 @@ def create_app(get_desk: GetDesk, swagger_folder: Path) -> Starlette:
     async def metrics(_: Request) -> Response:
         return Response(get_desk().render_metrics(), media_type=CONTENT_TYPE)
 
+    async def alive(_: Request) -> Response:
+        return Response()
+
+    async def ready(_: Request) -> Response:
+        readiness = get_desk().readiness()
+        status, headers = (200, {}) if readiness.ready else (503, {"Retry-After": str(RETRY_AFTER_S)})
+        return Response(readiness.model_dump_json(), status, headers=headers, media_type=JSON)
+
     return Starlette(
         routes=[
             *[_call_route(call, get_desk) for call in CALLS],
             Route("/", _guarded("/", get_desk, page.handle, page.show_error), methods=["GET", "POST"]),
             Route("/class", _guarded("/class", get_desk, page.show_class, json_error)),
             Route("/text", _guarded("/text", get_desk, page.read_file, json_error), methods=["POST"]),
+            Route("/livez", alive),
+            Route("/readyz", ready),
             Route("/metrics", metrics),
             Route("/docs", docs),
             Route("/docs.json", docs_json),
@@ -85,6 +96,8 @@ def _call_route(call: Call, get_desk: GetDesk) -> Route:
         desk = get_desk()
         require_accepted(request, JSON)
         require_scope(desk.settings.access, call.scope, request.headers)
+        if 429 in call.errors:
+            desk.require_room()  # before the body is read: a refusal must cost next to nothing
         taken = None
         if call.takes:
             body = await read_body(request, JSON, desk.settings.max_body_bytes, desk.settings.body_timeout_s)

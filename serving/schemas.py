@@ -11,6 +11,10 @@ from essays.scores import ScoreRange
 from serving.errors import MAX_NAME_CHARACTERS, ErrorDetail
 
 DEFAULT_MODEL = "ensemble"
+_EXAMPLE = (
+    "My school is small, and I like it. The teachers know every pupil by name, so when somebody is sad they see it."
+    " However, we have no laboratory, and I want to learn chemistry."
+)
 
 
 class Schema(BaseModel):
@@ -24,7 +28,7 @@ class Schema(BaseModel):
 class ComparisonRequest(Schema):
     """An essay to be scored by every model."""
 
-    essay: str
+    essay: str = Field(examples=[_EXAMPLE])
     """The whole text, as written; line ends and composed or decomposed accents make no difference."""
     prompt_id: str = Field(max_length=MAX_NAME_CHARACTERS, examples=["ellipse-overall"])
     """The writing task: one of `GET /prompts`."""
@@ -36,7 +40,7 @@ class ScoreRequest(ComparisonRequest):
     """An essay to be scored."""
 
     model: str = Field(default=DEFAULT_MODEL, max_length=MAX_NAME_CHARACTERS)
-    """The model to ask: one of `GET /models`."""
+    """The model to ask: one of `GET /models`; `NAME@VERSION` refuses another version than this."""
 
 
 class BatchRequest(Schema):

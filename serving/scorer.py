@@ -83,6 +83,7 @@ class Scorer:
         """
         model = self.catalogue.model(model_name)
         prompt = self.catalogue.prompt(prompt_id, model)
+        self._require_room([model])
         admitted = self._admit(essay, prompt, advisory, copy)
         (answer,) = await self._answers(admitted, prompt, [model], mode)
         return answer
@@ -93,6 +94,7 @@ class Scorer:
         """Every model's answer to one essay; no graph runs twice."""
         models = self.catalogue.models_for(prompt_id)
         prompt = self.catalogue.prompt(prompt_id, models[0])
+        self._require_room(models)
         answers = await self._answers(self._admit(essay, prompt, advisory), prompt, models, mode)
         scores = [answer.score for answer in answers]
         unit_scores = [answer.unit_score for answer in answers]
@@ -136,6 +138,10 @@ class Scorer:
                     return BatchItem(error=internal_error().detail)
 
         return BatchResponse(results=list(await asyncio.gather(*map(one, range(len(requests)), requests))))
+
+    def _require_room(self, models: Sequence[ServedModel]) -> None:
+        # Also for what the cache may hold: to know that, the essay would have to be read, and the gate takes longest.
+        self.pool.require_room([model.name for model in self.catalogue.runs_needed(models)])
 
     def _admit(self, essay: str, prompt: Prompt, advisory: bool, copy: Finding | None = None) -> "_Admitted":
         """The essay past the gate. Raises FlaggedEssay where it finds something and no advice was asked for."""

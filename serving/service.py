@@ -52,6 +52,7 @@ from serving.dumps import forbid_core_dumps
 from serving.front import Front, end_service, front_folder, worker_is_up
 from serving.loading import load_and_warm
 from serving.offers import Offers
+from serving.respawn import heed_ended_children
 from serving.routes import create_app
 from serving.schemas import ModelState
 from serving.stopping import wrap_handlers
@@ -178,6 +179,7 @@ def _prepare(settings: ServingSettings, address: tuple[str, int]) -> None:
     atexit.register(_end_with_reason, front)
     front.wait_for_workers(list(warm.catalogue.models))
     watcher = _watcher(settings, artifacts, Offers(front.folder))
+    heed_ended_children()
     front.give_listener_to_circus(lambda: _begin(settings, front, watcher))
 
 

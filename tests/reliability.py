@@ -74,6 +74,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos-kills", type=int, default=6, help="random kills in the kill test (default: %(default)s)")
     parser.addoption("--chaos-requests", type=int, default=300, help="requests under each fault (default: %(default)s)")
     parser.addoption("--chaos-seed", type=int, default=5, help="the same seed kills at the same points")
+    parser.addoption(
+        "--fuzz-seconds", type=int, default=0, help="time of schemathesis; 0 asks a few times of each call"
+    )
+    parser.addoption("--table-rows", type=int, default=20_000, help="rows of a long table (default: %(default)s)")
     parser.addoption("--soak-requests", type=int, default=600, help="requests in the soak (default: %(default)s)")
 
 

@@ -1,7 +1,10 @@
 import json
+import socket
+import time
 from pathlib import Path
 
 import boto3
+import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -167,6 +170,7 @@ def test_a_secret_shows_in_no_text(put_secret):
         assert CANARY not in text
 
 
+@pytest.mark.row(36)
 @pytest.mark.parametrize(
     ("value", "said"),
     [
@@ -191,12 +195,14 @@ def test_faulty_values_in_a_secret_are_not_shown(put_secret):
     assert CANARY not in everything_said(caught.value)
 
 
+@pytest.mark.row(36)
 def test_a_secret_that_does_not_exist_is_named(put_secret):
     put_secret.use("fairmark/none")
     with pytest.raises(BadSecret, match="'fairmark/none': it does not exist"):
         load_settings(Settings)
 
 
+@pytest.mark.row(36)
 def test_a_secrets_manager_that_is_down_is_said_with_the_secrets_name(put_secret, monkeypatch):
     put_secret.use("fairmark/some")
     monkeypatch.setenv("FAIRMARK_SECRETS__ENDPOINT_URL", "http://127.0.0.1:9")
@@ -204,6 +210,52 @@ def test_a_secrets_manager_that_is_down_is_said_with_the_secrets_name(put_secret
         load_settings(Settings)
 
 
+@pytest.mark.row(36)
+def test_a_secrets_manager_that_does_not_answer_is_given_up_in_time(put_secret, monkeypatch, figure):
+    put_secret.use("fairmark/some")
+    monkeypatch.setenv("FAIRMARK_SECRETS__TIMEOUT_S", "0.2")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("FAIRMARK_SECRETS__ENDPOINT_URL", address)
+        started = time.monotonic()
+        with pytest.raises(BadSecret, match=f"'fairmark/some': Secrets Manager \\({address}\\)") as caught:
+            load_settings(Settings)
+    took_s = time.monotonic() - started
+    assert "testing" not in everything_said(caught.value)
+    # Three tries, and pauses of a second or two between them.
+    assert took_s < 10
+    figure(f"given up after {took_s:.1f} s with a bound of 0.2 s for each of three tries")
+
+
+@pytest.fixture
+def iam(secrets_manager):
+    """Makes keys of a user who may do nothing; from then on, as on AWS, everybody's rights are asked."""
+    client = boto3.client("iam", endpoint_url=secrets_manager)
+
+    def forbid_everything() -> dict[str, str]:
+        client.create_user(UserName="nobody")
+        key = client.create_access_key(UserName="nobody")["AccessKey"]
+        httpx.post(f"{secrets_manager}/moto-api/reset-auth", content=b"0")
+        return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+
+    yield forbid_everything
+    httpx.post(f"{secrets_manager}/moto-api/reset-auth", content=b"inf")
+    client.close()
+
+
+@pytest.mark.row(36)
+def test_a_secret_that_this_machine_may_not_read_is_named(put_secret, iam, monkeypatch):
+    name = put_secret({"store": {"secret_access_key": CANARY}})
+    keys = iam()
+    for variable, value in keys.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(BadSecret, match=f"'{name}': access is denied; allow secretsmanager:GetSecretValue") as caught:
+        load_settings(Settings)
+    for value in (CANARY, *keys.values()):
+        assert value not in everything_said(caught.value)
+
+
+@pytest.mark.row(36)
 def test_no_credentials_for_the_secrets_manager_is_said(put_secret, monkeypatch):
     put_secret.use("fairmark/some")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")

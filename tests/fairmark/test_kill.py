@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +26,7 @@ from tests.serving.processes import Service, serving
 
 pytestmark = pytest.mark.slow
 
+MILLION = 1_000_000
 NUM_ESSAYS = int(os.environ.get("CLIENT_ESSAYS", "400"))
 REPORT = Path("out/client-kill.json")
 MEGABYTE = 1_000_000
@@ -97,6 +98,7 @@ class Run:
         return median(at_work[-fifth:]) - median(at_work[fifth : 2 * fifth])
 
 
+@pytest.mark.row(54)
 def test_a_killed_run_goes_on_and_each_essay_is_there_once(service: Service, tmp_path: Path) -> None:
     table, out, url = tmp_path / "essays.csv", tmp_path / "scores.csv", str(service.http.base_url)
     write_essays(table, NUM_ESSAYS)
@@ -132,6 +134,52 @@ def test_a_killed_run_goes_on_and_each_essay_is_there_once(service: Service, tmp
     }
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def write_bad_rows(path: Path, number: int) -> None:
+    """As spreadsheets write: BOM, CRLF, names that are formulas; each row but every 10,000th has a cell too many."""
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        file.write("essay_id,essay\r\n")
+        for place in range(number):
+            rest = made_essay(place) if place % 10_000 == 0 else "a cell,and one too many"
+            file.write(f"=cmd({place}),{rest}\r\n")
+
+
+@pytest.mark.row(54)
+def test_a_long_table_of_bad_rows_is_answered_row_by_row_with_memory_flat_and_goes_on_after_a_kill(
+    service: Service,
+    tmp_path: Path,
+    figure: Callable[[str], None],
+    claim_nothing: Callable[[], None],
+    request: pytest.FixtureRequest,
+) -> None:
+    number = request.config.getoption("--table-rows")
+    if number < MILLION:
+        claim_nothing()
+    table, out, url = tmp_path / "rows.csv", tmp_path / "scores.csv", str(service.http.base_url)
+    write_bad_rows(table, number)
+    killed = Run(table, out, url)
+    killed.watch(until=number // 2)
+    killed.process.send_signal(signal.SIGKILL)
+    killed.process.wait()
+    done = killed.lines()
+    assert number // 2 <= done < number
+    resumed = Run(table, out, url)
+    resumed.watch()
+    assert resumed.process.wait() == 1, resumed.log.read_text()
+    num_scores = 0
+    with out.open(newline="") as file:
+        for place, row in enumerate(csv.DictReader(file)):
+            assert row["essay_id"] == f"'=cmd({place})"
+            assert row["error"] == ("" if row["score"] else "bad_row")
+            num_scores += bool(row["score"])
+    assert place == number - 1
+    assert num_scores == -(-number // 10_000)
+    growth = max(killed.growth_bytes(), resumed.growth_bytes())
+    assert growth < 8 * MEGABYTE
+    figure(
+        f"{number:,} rows, killed after {done:,} and gone on: each answered once, memory {growth / MEGABYTE:+.1f} MB"
+    )
 
 
 def test_a_service_that_is_killed_and_comes_back_costs_nothing_but_time(

@@ -52,6 +52,7 @@ def test_a_run_killed_before_its_first_line_begins_anew(tmp_path: Path, left: by
     assert path.read_text() == LINES[0].head()
 
 
+@pytest.mark.row(54)
 @pytest.mark.parametrize(
     ("lines", "others", "now"),
     [
@@ -92,6 +93,7 @@ def test_two_runs_never_write_to_one_file(tmp_path: Path) -> None:
     first.close()
 
 
+@pytest.mark.row(54)
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\t=1", " =1", "\r=1"])
 def test_no_cell_is_a_formula(name: str) -> None:
     (cells,) = csv.reader(io.StringIO(CsvLines("m").line(outcome(name))))

@@ -20,6 +20,7 @@ def read(path: Path, columns: Columns | None = None) -> list[tuple[str, str, str
     return found
 
 
+@pytest.mark.row(54)
 @pytest.mark.parametrize(
     "content",
     [
@@ -37,6 +38,7 @@ def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, content: bytes
     assert count_essays([path], columns=Columns()) == 2
 
 
+@pytest.mark.row(54)
 def test_each_bad_row_is_its_own_error(tmp_path: Path) -> None:
     path = tmp_path / "class.csv"
     path.write_bytes(b"essay_id,prompt_id,essay\na,q,fine\nb\nc,,x,y\n,q,caf\xe9\n\ne,,last\n")

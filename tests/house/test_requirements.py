@@ -14,14 +14,26 @@ def pins(path: Path) -> dict[str, str]:
     return {re.sub(r"[._]+", "-", match["name"].split("[")[0].lower()): match["version"] for match in found if match}
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements/serve.txt", "requirements/weights.txt"])
+LOCKS = ["requirements.txt", *(f"requirements/{name}.txt" for name in ("serve", "weights", "fuzz", "audit"))]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
 def test_every_line_of_a_lock_is_one_release(root: Path, lock: str) -> None:
     lines = [line for line in (root / lock).read_text("utf-8").splitlines() if line and not line.startswith(("#", " "))]
     assert [line for line in lines if not PIN.match(line)] == []
 
 
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_release_of_a_lock_has_its_hashes_and_nothing_else_has_a_say(root: Path, lock: str) -> None:
+    releases = (root / lock).read_text("utf-8").replace(" \\\n", " ").splitlines()
+    wrong = [line[:60] for line in releases if not re.fullmatch(r"\S+==\S+( +--hash=sha256:[0-9a-f]{64})+", line)]
+    assert wrong == []
+
+
 def test_torch_is_a_release_that_any_machine_finds(root: Path) -> None:
-    assert re.fullmatch(r"[0-9.]+", pins(root / "requirements.txt")["torch"])
+    assert [*pins(root / "requirements/torch.txt")] == ["torch"]
+    assert re.fullmatch(r"[0-9.]+", pins(root / "requirements/torch.txt")["torch"])
+    assert "torch" not in pins(root / "requirements.txt")
 
 
 def test_no_cuda_is_locked_for_a_machine_without_gpu(root: Path) -> None:
@@ -44,7 +56,7 @@ def test_both_environments_agree_on_every_version(root: Path) -> None:
 
 @pytest.mark.parametrize("wish", ["serve", "train", "dev"])
 def test_the_lock_holds_what_was_asked_for(root: Path, wish: str) -> None:
-    locked = pins(root / "requirements.txt")
+    locked = pins(root / "requirements.txt") | pins(root / "requirements/torch.txt")
     asked = pins(root / "requirements" / f"{wish}.in")
     assert asked
     assert {name: version for name, version in asked.items() if locked.get(name) != version} == {}

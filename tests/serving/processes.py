@@ -28,6 +28,8 @@ class Service:
         self.port = port
         self.log_path = log
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        self.health_s: list[float] = []
+        """How long each health check took that was answered while it was not ready."""
 
     @property
     def log(self) -> str:
@@ -45,8 +47,10 @@ class Service:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log
+            asked = time.monotonic()
             answer = self.get("/readyz")
             if answer is not None:
+                self.health_s.append(time.monotonic() - asked)
                 alive = self.get("/livez")
                 assert alive
                 assert alive.status_code == 200

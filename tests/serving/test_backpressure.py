@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import ASGIApp
 
 from serving.catalogue import LocalArtifact
 from serving.desk import Desk
 from serving.lanes import Job
+from serving.routes import create_app
 from tests.page_server import page_served
 from tests.serving.traffic import wait_until
 
@@ -122,3 +125,62 @@ def test_a_refused_request_says_when_there_will_be_room(artifacts: list[LocalArt
         assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
         assert int(answer.headers["retry-after"]) >= 1
         assert not waiting.done()
+
+
+async def refused(app: ASGIApp, body: bytes | None) -> int:
+    """The status that a request gets over ASGI; None as its body is one that never comes."""
+    statuses: list[int] = []
+    to_come = [] if body is None else [body]
+
+    async def receive() -> dict[str, Any]:
+        if not to_come:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": to_come.pop(), "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/score", "headers": headers, "query_string": b""}
+    async with asyncio.timeout(10):
+        await app({**scope, "http_version": "1.1"}, receive, send)
+    return statuses[0]
+
+
+def busy_s_of(refuse: Callable[[], int]) -> float:
+    """Processor time of the quickest of some refusals."""
+    times = []
+    for _ in range(10):
+        before = time.process_time()
+        assert refuse() == 429
+        times.append(time.process_time() - before)
+    return min(times)
+
+
+@pytest.mark.row(25)
+def test_a_refusal_costs_no_reading_where_all_is_full_and_no_gate_where_its_model_is(
+    artifacts: list[LocalArtifact], open_desk: Open, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    essay = " ".join([ESSAY] * 250)
+    body = json.dumps({**GOOD, "essay": essay}).encode()
+    full = open_desk(artifacts, runtime=ONNX, max_open_jobs=1)
+    with held_lane(full):
+        app = create_app(lambda: full, tmp_path)
+        unread_s = busy_s_of(lambda: asyncio.run(refused(app, None)))
+    one_full = open_desk(artifacts, runtime=ONNX, max_wait_s=0.01)
+    with ThreadPoolExecutor(1) as threads, held_lane(one_full):
+        waiting = threads.submit(asyncio.run, one_full.scorer().score(ESSAY, "asap-1", "tiny"))
+        wait_until(lambda: one_full.scorer().pool.open_jobs == 2, 10, lambda: "it does not wait")
+        one_full.scorer().pool.require_room()  # another model's essay would be taken
+        app_of_one = create_app(lambda: one_full, tmp_path)
+        read_s = busy_s_of(lambda: asyncio.run(refused(app_of_one, body)))
+    assert waiting.result().unit_score > 0
+    before = time.process_time()
+    full.catalogue().gate.findings(essay, GOOD["prompt_id"])
+    gate_s = time.process_time() - before
+    assert max(unread_s, read_s) < gate_s / 3
+    figure(
+        f"processor time of a refusal: {unread_s * 1000:.1f} ms unread, {read_s * 1000:.1f} ms with {len(essay):,}"
+        f" characters read; the gate alone takes {gate_s * 1000:.0f} ms for these"
+    )

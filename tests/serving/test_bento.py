@@ -21,13 +21,22 @@ ESSAY = (
 )
 
 
+CANARY = "zebracanarysecret-0123456789"
+SECRETS = dict.fromkeys(
+    ("AWS_SECRET_ACCESS_KEY", "FAIRMARK_STORE__SECRET_ACCESS_KEY", "FAIRMARK_SERVICE__CACHE__KEY", "AWS_SESSION_TOKEN"),
+    CANARY,
+)
+
+
 @pytest.fixture(scope="module")
 def bento(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     """The folder of a Bento built from this checkout."""
     home = tmp_path_factory.mktemp("bentoml")
     build = [sys.executable, "-m", "bentoml", "build", "--output", "tag", str(root)]
-    ended = subprocess.run(build, env={**os.environ, "BENTOML_HOME": str(home)}, capture_output=True, text=True)
+    environment = {**os.environ, **SECRETS, "BENTOML_HOME": str(home)}
+    ended = subprocess.run(build, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
+    assert CANARY not in ended.stdout + ended.stderr
     (built,) = [path for path in (home / "bentos" / "fairmark").iterdir() if path.is_dir()]
     return built
 
@@ -41,7 +50,15 @@ def test_a_bento_holds_the_code_that_serves_and_nothing_else(bento: Path, root: 
         assert {path.relative_to(source) for path in (source / package).rglob("*") if path.is_file()} == wanted
     locked = (bento / "env" / "python" / "requirements.txt").read_text()
     assert "onnxruntime==" in locked
+    assert "--hash=sha256:" in locked
     assert "torch" not in locked
+
+
+@pytest.mark.row(53)
+def test_no_secret_of_who_builds_a_bento_is_in_what_its_image_is_made_of(bento: Path) -> None:
+    files = {path.relative_to(bento): path.read_bytes() for path in bento.rglob("*") if path.is_file()}
+    assert Path("env/docker/Dockerfile") in files
+    assert [str(path) for path, content in files.items() if CANARY.encode() in content] == []
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import httpx
 import pytest
 
 from deploy.nginx.program import reload
+from essays.registry import read_champion
 from essays.settings import StoreSettings
-from essays.store import open_store
+from essays.store import Store, open_store
 from serving.access import digest_of, make_key
-from tests.serving.cluster import HOST, Front, Instances, Tally, fronted, under_load
-from tests.serving.processes import free_port
+from tests.serving.cluster import CALLERS, HOST, Front, Instances, Tally, fronted, under_load
+from tests.serving.processes import Service, free_port
+from tests.serving.traffic import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
@@ -37,11 +40,17 @@ SLOW_S = 3.5
 
 
 @pytest.fixture(scope="module")
-def instances(bundles: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instances]:
+def store(bundles: Any, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Where both instances look for champions."""
+    opened = open_store(StoreSettings(url=tmp_path_factory.mktemp("store").as_uri()))
+    bundles.publish(opened)
+    return opened
+
+
+@pytest.fixture(scope="module")
+def instances(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instances]:
     """Two, which ask for keys and have no cache: every answer is computed."""
     folder = tmp_path_factory.mktemp("instances")
-    store = open_store(StoreSettings(url=(folder / "store").as_uri()))
-    bundles.publish(store)
     names = {"school-a": KEY, "school-b": OTHER_KEY}
     keys = [{"name": name, "sha256": digest_of(key), "scopes": ["score"]} for name, key in names.items()]
     environment = {
@@ -50,6 +59,7 @@ def instances(bundles: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "FAIRMARK_SERVICE__CACHE__STORE": "off",
         "FAIRMARK_SERVICE__LANES": "1",
         "FAIRMARK_SERVICE__RUNTIME": "onnxruntime",
+        "FAIRMARK_SERVICE__WATCH_S": "0.5",
         "FAIRMARK_SERVICE__ACCESS__REQUIRED": "true",
         "FAIRMARK_SERVICE__ACCESS__KEYS": json.dumps(keys),
     }
@@ -290,6 +300,40 @@ def test_asking_an_instance_to_end_fails_nobody(
         front.wait_for_watch(set())
     require_no_failure(tally, num_requests, digest)
     figure(f"0 of {tally.total} failed while one instance ended (exit 0) and was started again; one digest")
+
+
+def serves(service: Service, digest: str) -> bool:
+    return digest in service.http.get("/models").text
+
+
+@pytest.mark.row(23)
+def test_a_version_that_changes_behind_nginx_fails_nobody(
+    front: Front,
+    instances: Instances,
+    store: Store,
+    bundles: Any,
+    other_bundles: Any,
+    num_requests: int,
+    figure: Figure,
+) -> None:
+    request, digests = {**GOOD, "model": "tiny"}, [read_champion(store, "tiny").pointer.sha256]
+    with under_load(front, request, WITH_KEY, num_requests) as tally:
+        for made in (other_bundles, bundles):
+            for name in ("lexical", "tiny", "ensemble"):
+                made.promote(store, made.paths[name])
+            digests.append(read_champion(store, "tiny").pointer.sha256)
+            for service in instances.services:
+                wait_until(partial(serves, service, digests[-1]), 120, lambda: "an instance did not follow")
+    assert digests[0] == digests[2] != digests[1]
+    # Each answer names one digest, and all of them are from the one or the other.
+    assert set(tally.statuses) == {200}, tally.statuses
+    assert tally.total == tally.digests.total() >= num_requests
+    assert set(tally.digests) == set(digests)
+    assert [service.process.poll() for service in instances.services] == [None, None]
+    figure(
+        f"0 of {tally.total} failed at concurrency {CALLERS} while two instances changed versions and back; answers by"
+        f" digest: {', '.join(map(str, tally.digests.values()))}"
+    )
 
 
 @pytest.mark.row(39)

@@ -21,9 +21,10 @@ CONCURRENCY = 64
 TIMES_CAPACITY = 3
 TIMEOUT_S = 10.0
 MAX_WAIT_S = 0.25
-BUSY_SHED_S = 2.0
 RECOVERY_S = 5.0
 SHED_S = 0.05
+QUICK_SHED_S = 0.25
+"""In a short run the slowest of a hundred is a chance."""
 SHED = (429, 503)
 
 
@@ -82,9 +83,9 @@ def test_three_times_the_capacity_is_shed_at_once_and_what_is_taken_keeps_its_de
     assert taken_p99_s < TIMEOUT_S
     assert recovered_s <= RECOVERY_S
     assert "mistake" not in log
-    # Where other programs take the processor from clients and service alike, refusals are still no waiting.
-    idle = load < len(os.sched_getaffinity(0))
-    assert shed_p99_s < (SHED_S if whole and idle else BUSY_SHED_S)
+    # Where several programs share each processor, clients and service wait as much longer for their turn.
+    crowd = max(load / len(os.sched_getaffinity(0)), 1)
+    assert shed_p99_s < crowd * (SHED_S if whole else QUICK_SHED_S)
 
 
 def _capacity(port: int, bodies: Bodies, duration_s: float) -> float:

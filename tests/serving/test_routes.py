@@ -80,23 +80,15 @@ def test_score_takes_a_model_by_name(client: TestClient) -> None:
     [
         ({**GOOD, "prompt_id": "nowhere"}, 404, "unknown_prompt", "prompt_id"),
         ({**GOOD, "model": "gpt"}, 404, "unknown_model", "model"),
-        ({**GOOD, "essay": ""}, 422, "empty", "essay"),
-        ({**GOOD, "essay": " \n "}, 422, "empty", "essay"),
-        ({**GOOD, "essay": "?!?!"}, 422, "no_words", "essay"),
         ({**GOOD, "essay": "one"}, 422, "too_short", "essay"),
         ({**GOOD, "essay": "a" + "\u0301\u0323" * 10_000}, 422, "stacked_marks", "essay"),
         ({**GOOD, "essay": "word " * 17_000}, 422, "essay_too_long", "essay"),
         ({**GOOD, "essay": "word " * 80_000}, 413, "body_too_large", None),
         ({**GOOD, "extra": 1}, 422, "invalid_request", "extra"),
         ({**GOOD, "essay": 7}, 422, "invalid_request", "essay"),
-        ({**GOOD, "essay": None}, 422, "invalid_request", "essay"),
-        ({**GOOD, "essay": [ESSAY]}, 422, "invalid_request", "essay"),
         ({**GOOD, "model": None}, 422, "invalid_request", "model"),
-        ({**GOOD, "prompt_id": 10**400}, 422, "invalid_request", "prompt_id"),
-        ({**GOOD, "prompt_id": "x" * 100}, 422, "invalid_request", "prompt_id"),
         ({"prompt_id": "asap-1"}, 422, "invalid_request", "essay"),
         ({"essay": ESSAY}, 422, "invalid_request", "prompt_id"),
-        ([], 422, "invalid_request", None),
         ("text", 422, "invalid_request", None),
     ],
 )
@@ -110,28 +102,6 @@ def test_each_wrong_request_gets_its_status_and_names_its_field(
     assert ("reasons" in error) == (code == "too_short")
     assert field is None or field.partition("_")[0] in error["message"]
     assert len(error["message"]) < 300
-
-
-@pytest.mark.parametrize(
-    ("content", "status"),
-    [
-        (b"", 400),
-        (b"{", 400),
-        (b"\xff\xfe{}", 400),
-        (b'{"essay": "\xc3\x28", "prompt_id": "asap-1"}', 400),
-        (b'{"essay": "\\ud800 ' + b"word " * 30 + b'", "prompt_id": "asap-1"}', 400),
-        (b"[" * 50_000, 400),
-        (b'{"essay": NaN, "prompt_id": "asap-1"}', 422),
-        (b'{"essay": "x", "essay": 3, "prompt_id": "asap-1"}', 422),
-        (b"\x00", 400),
-    ],
-)
-def test_bytes_that_are_no_json_are_refused_and_never_a_server_error(
-    client: TestClient, content: bytes, status: int
-) -> None:
-    answer = client.post("/score", content=content, headers={"Content-Type": "application/json"})
-    assert answer.status_code == status
-    assert answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

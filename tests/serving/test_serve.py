@@ -3,10 +3,12 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from essays.store import Store
 from serving.catalogue import LocalArtifact
 from serving.desk import Desk
 from tests.serving.processes import end_of, environment_for, free_port, serving, store_at
+from tests.serving.traffic import percentile
 
 pytestmark = pytest.mark.slow
 
@@ -29,23 +32,45 @@ ESSAY = (
     " However we have no laboratory, and I want to learn chemistry. People say a big school has more to offer."
 )
 GOOD = {"essay": ESSAY, "prompt_id": "ellipse-overall"}
+HEALTH_S = 0.1
+SCRAPERS = 30
 CANARY = "zebracanary"
+Figure = Callable[[str], None]
 WRONG_KEY = "not-the-secret-key"
 
 
 @pytest.fixture(scope="module")
-def started(s3: Any, bundles: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def nobody() -> Iterator[socket.socket]:
+    """Where collectors of runs and traces should be: it takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        yield listener
+
+
+@pytest.fixture(scope="module")
+def started(
+    s3: Any, bundles: Any, nobody: socket.socket, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Any]]:
     """A service on a fresh folder, what `/readyz` said until it was ready, and what it was started with."""
     folder = tmp_path_factory.mktemp("serve")
     bucket = s3.make_bucket()
     bundles.publish(store_at(s3, bucket))
     # Many lanes take long enough to warm that somebody can see it.
-    environment = {**environment_for(s3, bucket, folder), "FAIRMARK_SERVICE__LANES": "16"}
+    collector = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    environment = {
+        **environment_for(s3, bucket, folder),
+        "FAIRMARK_SERVICE__LANES": "16",
+        "MLFLOW_TRACKING_URI": collector,
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_METRICS_EXPORTER": "otlp",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
+    }
     with serving(folder, environment) as service:
         seen = service.wait_until_ready()
         yield {"service": service, "seen": seen, "folder": folder, "environment": environment, "bucket": bucket}
 
 
+@pytest.mark.row(20)
 def test_it_is_ready_only_after_every_model_is_warm(started: dict[str, Any]) -> None:
     *waiting, last = started["seen"]
     assert last[0] == 200
@@ -63,6 +88,37 @@ def test_it_is_ready_only_after_every_model_is_warm(started: dict[str, Any]) -> 
     states = {model["state"] for _, body in waiting for model in json.loads(body)["models"]}
     assert {"fetching", "waiting"} <= states
     assert started["service"].http.get("/status").json()["ready"] is True
+
+
+@pytest.mark.row(20)
+def test_health_is_answered_at_once_while_models_are_loaded(started: dict[str, Any], figure: Figure) -> None:
+    took_s = started["service"].health_s[:-1]
+    load = os.getloadavg()[0]
+    # Where several programs share each processor, each waits for the others.
+    bound_s = HEALTH_S * max(load / len(os.sched_getaffinity(0)), 1)
+    p95_s = percentile(took_s, 0.95)
+    assert p95_s < bound_s
+    figure(
+        f"{len(took_s)} health checks while loading: p95 {p95_s * 1000:.0f} ms, the slowest {max(took_s) * 1000:.0f}"
+        f" ms; load average {load:.1f}"
+    )
+
+
+@pytest.mark.row(35)
+def test_nobody_who_collects_numbers_is_waited_for(
+    started: dict[str, Any], nobody: socket.socket, figure: Figure
+) -> None:
+    port, http = started["service"].port, started["service"].http
+    with ExitStack() as stack:
+        for number in range(SCRAPERS):
+            scraper = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            # Half of them stop in the middle of asking, the others do not read what they asked for.
+            scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + b"\r\n" * (number % 2))
+        answers = [http.post("/score", json={**GOOD, "model": "tiny"}) for _ in range(20)]
+    assert {answer.status_code for answer in answers} == {200}
+    with pytest.raises(BlockingIOError):
+        nobody.accept()
+    figure(f"20 of 20 scored beside {SCRAPERS} scrapers that hang; MLflow's and the traces' address was never asked")
 
 
 def test_the_zips_are_gone_and_the_folders_are_named_by_digest(started: dict[str, Any]) -> None:
@@ -179,6 +235,12 @@ def _no_such_bucket(_: Any, __: Store, environment: dict[str, str]) -> None:
     environment["FAIRMARK_STORE__URL"] = "s3://not-there"
 
 
+def _secrets_manager_down(_: Any, __: Store, environment: dict[str, str]) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    environment |= {"FAIRMARK_SECRETS__ID": "fairmark/serve", "FAIRMARK_SECRETS__ENDPOINT_URL": address}
+    environment |= {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": WRONG_KEY, "AWS_DEFAULT_REGION": "us-east-1"}
+
+
 def _misspelt_setting(_: Any, __: Store, environment: dict[str, str]) -> None:
     environment["FAIRMARK_SERVICE__LANE"] = "2"
 
@@ -201,6 +263,7 @@ FAILING = {
     "wrong credentials": (_wrong_credentials, "access denied"),
     "store down": (_store_down, "nobody answers"),
     "no such bucket": (_no_such_bucket, "there is no bucket 'not-there'"),
+    "secrets manager down": (_secrets_manager_down, "secret 'fairmark/serve': Secrets Manager"),
     "misspelt setting": (_misspelt_setting, "service.lane"),
     "other golden scores": (_other_golden_scores, "golden essay 1 on ellipse-overall got 0."),
 }
@@ -220,7 +283,7 @@ def failed_starts(
         return dict(zip(environments, threads.map(end_of, environments.values()), strict=True))
 
 
-@pytest.mark.row(1, 5, 15, 17)
+@pytest.mark.row(1, 5, 15, 17, 36)
 @pytest.mark.parametrize("fault", FAILING)
 def test_a_fault_at_start_ends_the_process_with_its_reason(
     s3: Any, failed_starts: dict[str, subprocess.CompletedProcess[str]], fault: str

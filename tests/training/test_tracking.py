@@ -110,6 +110,17 @@ def test_a_model_run_holds_parameters_curve_numbers_and_where_it_came_from(track
     assert tags["fairmark.sha256.params"] == "a" * 64
 
 
+@pytest.mark.row(53)
+def test_no_secret_of_the_environment_is_in_a_run(database, monkeypatch):
+    for name in ("AWS_SECRET_ACCESS_KEY", "FAIRMARK_STORE__SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "zebracanarysecret-0123456789")
+    with open_tracker(CONFIG, STATE).model_run(curve_of()) as run:
+        run.log_metrics({"qwk/asap-1": 0.8})
+    written = {path: path.read_bytes() for path in database.parent.rglob("*") if path.is_file()}
+    assert [path.name for path, content in written.items() if b"train.minilm.batch" in content], "nothing was written"
+    assert [path.name for path, content in written.items() if b"zebracanarysecret" in content] == []
+
+
 def test_model_runs_stand_below_one_parent_that_holds_all_parameters(tracker, client):
     for curve in (curve_of("lstm"), curve_of(fold=0), curve_of(fold=1)):
         with tracker.model_run(curve):
