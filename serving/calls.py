@@ -16,6 +16,7 @@ from serving.schemas import (
     ComparisonRequest,
     ComparisonResponse,
     CorpusInfo,
+    ExplanationResponse,
     MemberWeights,
     ModelInfo,
     ModelsResponse,
@@ -62,6 +63,11 @@ async def _score_batch(desk: Desk, request: BatchRequest, mode: CacheMode) -> Ba
 async def _compare(desk: Desk, request: ComparisonRequest, mode: CacheMode) -> ComparisonResponse:
     with desk.in_use() as scorer:
         return await scorer.compare(request.essay, request.prompt_id, mode, advisory=request.advisory)
+
+
+async def _explain(desk: Desk, request: ScoreRequest, mode: CacheMode) -> ExplanationResponse:
+    with desk.in_use() as scorer:
+        return await scorer.explain(request.essay, request.prompt_id, request.model, mode, advisory=request.advisory)
 
 
 async def _purge(desk: Desk, request: PurgeRequest, _: CacheMode) -> PurgeResponse:
@@ -112,6 +118,16 @@ CALLS: tuple[Call, ...] = (
         ComparisonRequest,
         ComparisonResponse,
         _compare,
+        _SCORING_ERRORS,
+        "score",
+    ),
+    Call(
+        "POST",
+        "/explain",
+        "Score an essay, and say what each sentence adds",
+        ScoreRequest,
+        ExplanationResponse,
+        _explain,
         _SCORING_ERRORS,
         "score",
     ),

@@ -13,6 +13,7 @@ from essays.documents import MAX_FILE_BYTES
 from essays.settings import Settings, SettingsSection
 from serving.access import AccessSettings
 from serving.cache.settings import CacheSettings
+from serving.explaining import ExplainSettings
 from serving.runtimes.choice import Runtimes, RuntimeSetting
 from serving.runtimes.precision import PrecisionSetting
 
@@ -58,6 +59,8 @@ class ServiceSettings(SettingsSection):
     """Most essays in one batch."""
     access: AccessSettings = Field(default_factory=AccessSettings)
     """Who may call."""
+    explain: ExplainSettings = Field(default_factory=ExplainSettings)
+    """How explanations are bounded."""
     cache: CacheSettings = Field(default_factory=CacheSettings)
     """Scores that were computed before (`serving.cache`)."""
 

@@ -167,6 +167,7 @@ class Desk:
             min_words=MIN_WORDS,
             max_batch_essays=self.settings.max_batch_essays,
             timeout_s=self.settings.timeout_s,
+            max_explained_parts=self.settings.explain.max_parts,
         )
 
     @property
@@ -194,7 +195,7 @@ class Desk:
             max_wait_s=settings.max_wait_s,
             on_drop=self.metrics.dropped,
         )
-        self._editions.replace(Scorer(warm.catalogue, pool, self.metrics, limits, self._cache))
+        self._editions.replace(Scorer(warm.catalogue, pool, self.metrics, limits, settings.explain, self._cache))
         self._states, self.artifacts = states, tuple(artifacts)
 
     def _finish_update(self, artifacts: Sequence[LocalArtifact], *, switched: bool) -> None:

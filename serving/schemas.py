@@ -160,6 +160,25 @@ class ComparisonResponse(Schema):
     disagreement: Disagreement
 
 
+class SentenceContribution(Schema):
+    """A sentence and what it adds."""
+
+    text: str
+    """With the white space behind it: all texts joined are the essay in its normal form. A very long sentence is cut;
+    of an essay with very many, neighbours are taken together."""
+    points: float
+    """How far the score, before rounding, falls when the sentence is left out, on the prompt's scale; negative where
+    the score rises. Sentences say much the same together: points do not add up to the score."""
+
+
+class ExplanationResponse(Schema):
+    """A score, and what each sentence adds to it by this model."""
+
+    result: ScoreResponse
+    sentences: list[SentenceContribution]
+    """In the order of the essay."""
+
+
 class PromptQuality(Schema):
     """How well a model agreed with people on held-out essays of one prompt."""
 
@@ -355,6 +374,8 @@ class Limits(Schema):
     max_batch_essays: int
     timeout_s: float
     """For one essay."""
+    max_explained_parts: int
+    """Sentences, or passages, in an explanation."""
 
 
 class UpdateInfo(Schema):

@@ -18,6 +18,7 @@ from serving.cache.result_cache import ResultCache
 from serving.cache.runs import CachedRuns, CacheMode, Part
 from serving.catalogue import Catalogue, ServedModel
 from serving.errors import DeadlinePassed, InvalidRequest, internal_error, reply_to
+from serving.explaining import Explainer, ExplainSettings
 from serving.inference import member_unit_scores, raw_unit_score
 from serving.lanes import LanePool
 from serving.metrics import Metrics
@@ -29,9 +30,11 @@ from serving.schemas import (
     CacheTier,
     ComparisonResponse,
     Disagreement,
+    ExplanationResponse,
     ModelIdentity,
     ScoreRequest,
     ScoreResponse,
+    SentenceContribution,
     Timing,
 )
 
@@ -56,6 +59,7 @@ class Scorer:
         pool: LanePool,
         metrics: Metrics,
         limits: RequestLimits,
+        explaining: ExplainSettings,
         cache: ResultCache | None = None,
     ) -> None:
         self.catalogue = catalogue
@@ -64,6 +68,7 @@ class Scorer:
         self.limits = limits
         self.cache = cache
         self._runs = CachedRuns(catalogue, pool, cache)
+        self._explainer = Explainer(catalogue, pool, explaining)
 
     async def score(
         self,
@@ -96,6 +101,28 @@ class Scorer:
         unit_scores = [answer.unit_score for answer in answers]
         apart = Disagreement(lowest=min(scores), highest=max(scores), unit_spread=max(unit_scores) - min(unit_scores))
         return ComparisonResponse(prompt_id=prompt_id, results=answers, disagreement=apart)
+
+    async def explain(
+        self,
+        essay: str,
+        prompt_id: str,
+        model_name: str,
+        mode: CacheMode = CacheMode.USE,
+        *,
+        advisory: bool = False,
+    ) -> ExplanationResponse:
+        """One model's answer, and what each sentence adds to it. Raises what `score` and `Explainer.explain` raise."""
+        model = self.catalogue.model(model_name)
+        prompt = self.catalogue.prompt(prompt_id, model)
+        admitted = self._admit(essay, prompt, advisory)
+        explanation = await self._explainer.explain(admitted.text, prompt, model)
+        (answer,) = await self._answers(admitted, prompt, [model], mode)
+        scale = prompt.score_range.high - prompt.score_range.low
+        sentences = [
+            SentenceContribution(text=part, points=contribution * scale)
+            for part, contribution in zip(explanation.parts, explanation.contributions, strict=True)
+        ]
+        return ExplanationResponse(result=answer, sentences=sentences)
 
     async def score_batch(self, requests: Sequence[ScoreRequest], mode: CacheMode = CacheMode.USE) -> BatchResponse:
         """One result or one error for each essay, in order; a batch never takes more room than there are lanes."""

@@ -14,12 +14,24 @@ from serving.access import require_key, require_scope
 from serving.desk import Desk
 from serving.errors import ErrorDetail, Reply, reply_to
 from serving.presence import unless_gone
+from serving.scorer import Scorer
+from serving.web.explanation import explanation_view
 from serving.web.forms import DocumentReader, PostedForm, read_form
-from serving.web.view import ClassView, FormValues, PageView, errors_of, model_options, prompt_options, result_view
+from serving.web.view import (
+    ClassView,
+    FormValues,
+    PageView,
+    ResultView,
+    errors_of,
+    model_options,
+    prompt_options,
+    reason_of,
+    result_view,
+)
 
 WEB_FOLDER = Path(__file__).parent
 STATIC_FOLDER = WEB_FOLDER / "static"
-_FIELDS = ("essay", "prompt_id", "model", "api_key", "advisory")
+_FIELDS = ("essay", "prompt_id", "model", "api_key", "advisory", "explain")
 
 
 class Page:
@@ -83,12 +95,14 @@ class Page:
             with desk.in_use() as scorer:
                 catalogue = scorer.catalogue
                 catalogue.prompt(values.prompt_id, catalogue.model(values.model))
-                advisory = values.advisory == "yes"
-                comparison = await scorer.compare(values.essay, values.prompt_id, advisory=advisory)
+                comparison = await scorer.compare(values.essay, values.prompt_id, advisory=values.wants_advice)
+                result = result_view(comparison, values.model, catalogue)
+                if values.explain:
+                    result = await _explained(scorer, values, result)
         except FairmarkError as error:  # answered here, so that the writer's text stays in the form
             reply = reply_to(error)
             return self._render(_with_error(form, reply.detail), reply.status, reply.headers)
-        return self._render(replace(form, result=result_view(comparison, values.model, catalogue)), 200)
+        return self._render(replace(form, result=result), 200)
 
     def _form(self, desk: Desk, values: FormValues) -> PageView:
         catalogue = desk.catalogue()
@@ -111,6 +125,15 @@ class Page:
 
     def _render(self, view: PageView, status: int, headers: dict[str, str] | None = None) -> Response:
         return HTMLResponse(self._templates.get_template("page.html").render(view=view), status, headers)
+
+
+async def _explained(scorer: Scorer, values: FormValues, result: ResultView) -> ResultView:
+    """The result with its explanation, or with the reason why there is none: the score stands all the same."""
+    try:
+        explanation = await scorer.explain(values.essay, values.prompt_id, values.model, advisory=values.wants_advice)
+    except FairmarkError as error:
+        return replace(result, unexplained=reason_of(reply_to(error).detail))
+    return replace(result, explanation=explanation_view(explanation))
 
 
 def _with_error(form: PageView, detail: ErrorDetail) -> PageView:
