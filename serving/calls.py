@@ -1,5 +1,6 @@
 """The JSON calls, one row each: routes and the OpenAPI document are both made from this table."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,8 +30,11 @@ from serving.schemas import (
     ScoreRequest,
     ScoreResponse,
     StatusResponse,
+    ValidityRequest,
+    ValidityResponse,
 )
 from serving.scorer import Scorer
+from serving.validity import answer_in_words, bar_verdict, class_validity
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,21 @@ async def _compare(desk: Desk, request: ComparisonRequest, mode: CacheMode) -> C
 async def _explain(desk: Desk, request: ScoreRequest, mode: CacheMode) -> ExplanationResponse:
     with desk.in_use() as scorer:
         return await scorer.explain(request.essay, request.prompt_id, request.model, mode, advisory=request.advisory)
+
+
+async def _validity(desk: Desk, request: ValidityRequest, _: CacheMode) -> ValidityResponse:
+    scorer = desk.scorer()
+    model = scorer.catalogue.model(request.model)
+    prompt = scorer.catalogue.prompt(request.prompt_id, model)
+    found = await asyncio.to_thread(class_validity, request.essays, prompt, model.calibration)
+    return ValidityResponse(
+        prompt_id=prompt.prompt_id,
+        model=scorer.identity(model),
+        num_essays=found.num_essays,
+        use=found.use,
+        answer=answer_in_words(found),
+        bars=[bar_verdict(each) for each in found.judged],
+    )
 
 
 async def _purge(desk: Desk, request: PurgeRequest, _: CacheMode) -> PurgeResponse:
@@ -129,6 +148,16 @@ CALLS: tuple[Call, ...] = (
         ExplanationResponse,
         _explain,
         _SCORING_ERRORS,
+        "score",
+    ),
+    Call(
+        "POST",
+        "/validity",
+        "Hold a model against a class that its teacher marked",
+        ValidityRequest,
+        ValidityResponse,
+        _validity,
+        (*_READING_ERRORS, 404),
         "score",
     ),
     Call(

@@ -42,7 +42,8 @@ class Explanation:
     parts: tuple[str, ...]
     """Joined they are the essay."""
     unit_score: float
-    """Of the whole essay, calibrated, before rounding."""
+    """Of the whole essay, stretched as in calibration, but neither rounded nor cut off at the ends of the scale: where
+    a score is cut off, no sentence would seem to matter."""
     without: tuple[float, ...]
     """The same without each part."""
 
@@ -78,7 +79,7 @@ class Explainer:
         return Explanation(tuple(parts), unit_scores[0], tuple(unit_scores[1:]))
 
     async def unit_scores(self, texts: Sequence[str], prompt: Prompt, model: ServedModel) -> list[float]:
-        """One model's calibrated unit score of each text, no more of them in the queue than there are lanes."""
+        """`Explanation.unit_score` of each text, no more of them in the queue than there are lanes."""
         room = asyncio.Semaphore(len(self.pool.lanes))
         deadline = time.monotonic() + self.settings.timeout_s
 
@@ -107,7 +108,8 @@ class Explainer:
         raw = {each.name: ran.result.raw_unit_score for each, ran in zip(needed, done, strict=True)}
         members = member_unit_scores(self.catalogue, model, prompt.prompt_id, raw)
         own = raw_unit_score(model, prompt.prompt_id, raw, members)
-        return float(model.calibration.unit_scores(prompt.prompt_id, own))
+        part = model.calibration.of(prompt.prompt_id)
+        return part.centre + part.offset + part.stretch * (own - part.centre)
 
     @contextmanager
     def _place(self) -> Iterator[None]:

@@ -11,6 +11,8 @@ from essays.scores import ScoreRange
 from serving.errors import MAX_NAME_CHARACTERS, ErrorDetail
 
 DEFAULT_MODEL = "ensemble"
+MAX_MARKED_ESSAYS = 10_000
+"""In one validity report; of larger ones a sample says as much."""
 
 
 class Schema(BaseModel):
@@ -167,8 +169,8 @@ class SentenceContribution(Schema):
     """With the white space behind it: all texts joined are the essay in its normal form. A very long sentence is cut;
     of an essay with very many, neighbours are taken together."""
     points: float
-    """How far the score, before rounding, falls when the sentence is left out, on the prompt's scale; negative where
-    the score rises. Sentences say much the same together: points do not add up to the score."""
+    """How far the score falls when the sentence is left out, on the prompt's scale, neither rounded nor cut off at its
+    ends; negative where the score rises. Sentences say much the same together: points do not add up to the score."""
 
 
 class ExplanationResponse(Schema):
@@ -177,6 +179,67 @@ class ExplanationResponse(Schema):
     result: ScoreResponse
     sentences: list[SentenceContribution]
     """In the order of the essay."""
+
+
+class MarkedEssay(Schema):
+    """What the service gave an essay, and what people gave it; no text."""
+
+    score: float
+    """The service's, as answered."""
+    unit_score: float = Field(ge=0, le=1)
+    interval: tuple[float, float]
+    human_score: float
+    """The teacher's, on the prompt's scale."""
+    rater_scores: tuple[float, float] | None = None
+    """Two raters' own scores, on any scale of theirs, where there are two."""
+
+
+class ValidityRequest(Schema):
+    """A class that its teacher marked, scored by one model."""
+
+    prompt_id: str = Field(max_length=MAX_NAME_CHARACTERS)
+    model: str = Field(default=DEFAULT_MODEL, max_length=MAX_NAME_CHARACTERS)
+    essays: list[MarkedEssay] = Field(min_length=1, max_length=MAX_MARKED_ESSAYS)
+
+
+Verdict = Literal["met", "missed", "cannot_tell"]
+Use = Literal["yes", "likely", "unlikely", "no", "cannot_tell"]
+
+
+class BarVerdict(Schema):
+    """One bar of the validity report, held against one class."""
+
+    bar: str
+    title: str
+    """What it is for, in words."""
+    verdict: Verdict
+    sure: bool
+    """Whether the whole interval says the same."""
+    num_essays: int
+    """That it was measured on: of the class, or of a band of its scores."""
+    value: float | None
+    low: float | None
+    """Of the interval that holds the true value 95 % of the time."""
+    high: float | None
+    at_least: float | None
+    """What is asked; null where that end is open."""
+    at_most: float | None
+    found: str
+    """The number in words."""
+    asked: str
+
+
+class ValidityResponse(Schema):
+    """Whether a model may be used for a class, by the bars of the validity report."""
+
+    prompt_id: str
+    model: ModelIdentity
+    num_essays: int
+    use: Use
+    answer: str
+    """The same in words, with the reason."""
+    bars: list[BarVerdict]
+    """Those that apply."""
 
 
 class PromptQuality(Schema):

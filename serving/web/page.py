@@ -59,12 +59,20 @@ class Page:
 
     async def show_class(self, _: Request) -> Response:
         """The page for a whole class, whose essays its script sends to `/score_batch`."""
+        return self._show_class(judges=False)
+
+    async def show_validity(self, _: Request) -> Response:
+        """The same for a class that its teacher marked: what comes back is held against `/validity`."""
+        return self._show_class(judges=True)
+
+    def _show_class(self, *, judges: bool) -> Response:
         desk = self._get_desk()
         if not desk.ready:
             return self._render(PageView(FormValues(), waiting=desk.readiness().models), 503)
         limits = desk.status().limits
         form = self._form(desk, FormValues())
-        view = ClassView(form.prompts, form.models, limits.max_batch_essays, limits.max_body_bytes, form.asks_key)
+        limited = (limits.max_batch_essays, limits.max_body_bytes)
+        view = ClassView(form.prompts, form.models, *limited, asks_key=form.asks_key, judges=judges)
         return HTMLResponse(self._templates.get_template("class.html").render(view=view))
 
     async def read_file(self, request: Request) -> Response:

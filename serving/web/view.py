@@ -206,8 +206,18 @@ class ClassView:
     max_body_bytes: int
     asks_key: bool
     """Whether there is a field for an API key."""
-    title: str = "Score a class: Fairmark"
-    page: str = "class"
+    judges: bool
+    """Whether the essays are marked, and the model is held against the marks."""
+
+    @property
+    def title(self) -> str:
+        """For the window."""
+        return "May I use it for my class? Fairmark" if self.judges else "Score a class: Fairmark"
+
+    @property
+    def page(self) -> str:
+        """Which of the pages it is."""
+        return "validity" if self.judges else "class"
 
 
 def prompt_options(catalogue: Catalogue, chosen: str) -> list[OptionGroup]:
