@@ -154,7 +154,9 @@ async def moved(scorer: Scorer, model: str, prompt_id: str, parts: Sequence[str]
     """One essay: explained, then asked again without three of its sentences."""
     served = scorer.catalogue.model(model)
     prompt = scorer.catalogue.prompt(prompt_id, served)
-    explainer = Explainer(scorer.catalogue, scorer.pool, ExplainSettings())
+    # Nobody waits here: on a busy machine an explanation may take longer than a request may.
+    patient = ExplainSettings().model_copy(update={"timeout_s": 3600.0})
+    explainer = Explainer(scorer.catalogue, scorer.pool, patient)
     explanation = await explainer.explain("".join(parts), prompt, served)
     contributions = np.array(explanation.contributions)
     places = [

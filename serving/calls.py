@@ -11,12 +11,14 @@ from serving.access import Scope
 from serving.cache.runs import CacheMode
 from serving.catalogue import ServedModel
 from serving.desk import Desk
+from serving.drift.report import drift_response
 from serving.schemas import (
     BatchRequest,
     BatchResponse,
     ComparisonRequest,
     ComparisonResponse,
     CorpusInfo,
+    DriftResponse,
     ExplanationResponse,
     MemberWeights,
     ModelInfo,
@@ -87,6 +89,10 @@ async def _validity(desk: Desk, request: ValidityRequest, _: CacheMode) -> Valid
         answer=answer_in_words(found),
         bars=[bar_verdict(each) for each in found.judged],
     )
+
+
+async def _drift(desk: Desk, _: None, __: CacheMode) -> DriftResponse:
+    return drift_response(desk.drift.seen())
 
 
 async def _purge(desk: Desk, request: PurgeRequest, _: CacheMode) -> PurgeResponse:
@@ -171,6 +177,16 @@ CALLS: tuple[Call, ...] = (
     ),
     Call("GET", "/prompts", "Writing tasks and their score ranges", None, PromptsResponse, _prompts, _ABOUT_ERRORS),
     Call("GET", "/status", "State, queue, cache, limits and versions", None, StatusResponse, _status, _ERRORS),
+    Call(
+        "GET",
+        "/drift",
+        "Whether essays are still like those that the models were made for",
+        None,
+        DriftResponse,
+        _drift,
+        (*_ERRORS, 401, 403),
+        "admin",
+    ),
     Call(
         "POST",
         "/cache/purge",

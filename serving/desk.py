@@ -13,6 +13,8 @@ from serving.cache.result_cache import ResultCache
 from serving.cache.status import CacheCollector, cache_info
 from serving.catalogue import Catalogue, LocalArtifact, ServedModel
 from serving.config import ServiceSettings
+from serving.drift.report import DriftCollector
+from serving.drift.watch import DriftWatch
 from serving.editions import Editions
 from serving.errors import InvalidRequest, NotReady, UpdateRefused
 from serving.lanes import LanePool
@@ -39,6 +41,8 @@ class Desk:
     def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.drift = DriftWatch(settings.drift)
+        self.metrics.registry.register(DriftCollector(self.drift))
         self.artifacts: tuple[LocalArtifact, ...] = ()
         """What is served."""
         self._editions = Editions()
@@ -97,6 +101,7 @@ class Desk:
     def close(self) -> None:
         """Take no more requests."""
         self._editions.close()
+        self.drift.save()
         if self._cache is not None:
             self._cache.close()
 
@@ -195,7 +200,10 @@ class Desk:
             max_wait_s=settings.max_wait_s,
             on_drop=self.metrics.dropped,
         )
-        self._editions.replace(Scorer(warm.catalogue, pool, self.metrics, limits, settings.explain, self._cache))
+        self.drift.follow(warm.catalogue)
+        self._editions.replace(
+            Scorer(warm.catalogue, pool, self.metrics, limits, settings.explain, self.drift, self._cache)
+        )
         self._states, self.artifacts = states, tuple(artifacts)
 
     def _finish_update(self, artifacts: Sequence[LocalArtifact], *, switched: bool) -> None:

@@ -472,6 +472,42 @@ class StatusResponse(Schema):
     """Of the software that computes scores."""
 
 
+class QuantityDrift(Schema):
+    """How one quantity of the last essays compares with essays that the models were made for."""
+
+    quantity: Literal["words", "unknown_words", "topic_distance", "unit_score"]
+    model: str | None
+    """Whose scores they are; null for what the text alone says."""
+    num_essays: int
+    """The last ones, as many as are looked at."""
+    drifted: bool | None
+    """Whether PSI or KS passes its bound; null while there are too few essays to say."""
+    psi: float | None
+    """Population stability index."""
+    psi_bound: float | None
+    """What it must pass: more than chance with so many essays, and enough to matter."""
+    ks: float | None
+    """Largest distance of cumulated shares."""
+    ks_bound: float | None
+
+
+class PromptDrift(Schema):
+    """How the last essays on one prompt compare."""
+
+    prompt_id: str
+    drifted: bool
+    """Whether any quantity has."""
+    quantities: list[QuantityDrift]
+
+
+class DriftResponse(Schema):
+    """Whether essays are still like those that the models were made for."""
+
+    drifted: bool
+    prompts: list[PromptDrift]
+    """Those of which a served bundle brings a reference."""
+
+
 class ReadinessResponse(Schema):
     """Whether requests may be sent here."""
 

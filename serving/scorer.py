@@ -17,6 +17,7 @@ from serving.advice import flags_for, gate_flags
 from serving.cache.result_cache import ResultCache
 from serving.cache.runs import CachedRuns, CacheMode, Part
 from serving.catalogue import Catalogue, ServedModel
+from serving.drift.watch import DriftWatch
 from serving.errors import DeadlinePassed, InvalidRequest, internal_error, reply_to
 from serving.explaining import Explainer, ExplainSettings
 from serving.inference import member_unit_scores, raw_unit_score
@@ -60,12 +61,14 @@ class Scorer:
         metrics: Metrics,
         limits: RequestLimits,
         explaining: ExplainSettings,
+        drift: DriftWatch,
         cache: ResultCache | None = None,
     ) -> None:
         self.catalogue = catalogue
         self.pool = pool
         self.metrics = metrics
         self.limits = limits
+        self.drift = drift
         self.cache = cache
         self._runs = CachedRuns(catalogue, pool, cache)
         self._explainer = Explainer(catalogue, pool, explaining)
@@ -114,7 +117,7 @@ class Scorer:
         """One model's answer, and what each sentence adds to it. Raises what `score` and `Explainer.explain` raise."""
         model = self.catalogue.model(model_name)
         prompt = self.catalogue.prompt(prompt_id, model)
-        admitted = self._admit(essay, prompt, advisory)
+        admitted = self._admit(essay, prompt, advisory, is_new=False)
         explanation = await self._explainer.explain(admitted.text, prompt, model)
         (answer,) = await self._answers(admitted, prompt, [model], mode)
         scale = prompt.score_range.high - prompt.score_range.low
@@ -162,19 +165,33 @@ class Scorer:
 
         return BatchResponse(results=list(await asyncio.gather(*map(one, range(len(requests)), requests))))
 
-    def _admit(self, essay: str, prompt: Prompt, advisory: bool, copy: Finding | None = None) -> "_Admitted":
-        """The essay past the gate. Raises FlaggedEssay where it finds something and no advice was asked for."""
+    def _admit(
+        self, essay: str, prompt: Prompt, advisory: bool, copy: Finding | None = None, *, is_new: bool = True
+    ) -> "_Admitted":
+        """The essay past the gate; one that is explained was scored before, and is not counted anew.
+
+        Raises FlaggedEssay where it finds something and no advice was asked for.
+        """
         started = time.perf_counter()
         text = readable_text(essay)
+        if is_new:
+            self.drift.saw_text(prompt.prompt_id, text)
         findings = [*self.catalogue.gate.findings(text, prompt.prompt_id), *([copy] if copy else [])]
         if findings and not advisory:
             raise FlaggedEssay(findings)
-        return _Admitted(text, findings, started)
+        return _Admitted(text, findings, started, is_new)
 
     async def _answers(
         self, admitted: "_Admitted", prompt: Prompt, models: Sequence[ServedModel], mode: CacheMode
     ) -> list[ScoreResponse]:
         runs = await self._runs.collect(admitted.text, prompt, models, mode, self.limits.timeout_s)
+        if admitted.is_new:
+            # Each graph's own score, whoever asked for it: an ensemble's moves with them.
+            for name, part in runs.items():
+                unit_score = self.catalogue.models[name].calibration.unit_scores(
+                    prompt.prompt_id, part.run.raw_unit_score
+                )
+                self.drift.saw_score(prompt.prompt_id, name, float(unit_score))
         return [self._answer(model, prompt, runs, mode, admitted) for model in models]
 
     def _answer(
@@ -239,6 +256,8 @@ class _Admitted:
     text: str
     findings: Sequence[Finding]
     started: float
+    is_new: bool
+    """Whether it counts where drift is watched."""
 
 
 def _copies(requests: Sequence[ScoreRequest]) -> dict[int, Finding]:

@@ -1,4 +1,4 @@
-"""The page that holds a model against a marked class, in Chromium: small and large classes, wrong tables, narrow, axe."""
+"""The page that holds a model against a marked class, in Chromium: small and large ones, wrong tables, narrow, axe."""
 
 import csv
 from collections.abc import Callable
