@@ -12,7 +12,7 @@ from essays.errors import FairmarkError
 from fairmark.answers import Models
 from fairmark.client import DEFAULT_URL, Client
 from fairmark.errors import WrongInput
-from fairmark.marked import MarkedClass, verdict_words
+from fairmark.marked import MarkedClass, require_marks, verdict_words
 from fairmark.progress import Progress
 from fairmark.results import CsvLines, JsonLines, Lines, ResultFile, ResultStream
 from fairmark.scoring import Asking, score_all
@@ -114,6 +114,7 @@ def validity(options: argparse.Namespace) -> int:
         prompt_id = _prompt(options, service)
         essays = list(essays_of(options.paths, prompt_id=prompt_id, columns=columns))
         prompt_id = _only_prompt(essays)
+        require_marks(essays)
         marked, progress = MarkedClass(), Progress(len(essays))
         score_all(Asking(service, service.status().limits, model), iter(essays), marked, progress, options.jobs)
         progress.end()

@@ -26,7 +26,7 @@ class MarkedClass:
         return Earlier(0, 0)
 
     def append(self, outcomes: Sequence[Outcome]) -> None:
-        """Take some more. Raises WrongInput for a mark that is no number."""
+        """Take some more, whose marks are numbers."""
         for outcome in outcomes:
             human_score, *raters = _marks(outcome.essay)
             if outcome.score is None:
@@ -35,6 +35,12 @@ class MarkedClass:
             score = outcome.score
             pair = (raters[0], raters[1]) if len(raters) == 2 else None
             self.essays.append(MarkedEssay(score.score, score.unit_score, score.interval, human_score, pair))
+
+
+def require_marks(essays: Sequence[Essay]) -> None:
+    """Raise WrongInput for the first essay whose marks are no numbers, before any is sent."""
+    for essay in essays:
+        _marks(essay)
 
 
 def verdict_words(bar: BarVerdict) -> str:
