@@ -71,6 +71,10 @@ served: $(ENVIRONMENT) ## All nine prompts: refit on all essays in a checkout un
 check-served: $(ENVIRONMENT) ## Held-out essays of the default run through the service: the grades must be the pipeline's
 	@exec $(BIN)/python -m pipelines.served_grades
 
+.PHONY: faithfulness
+faithfulness: $(ENVIRONMENT) ## Explanations of 200 test essays: do the sentences they name move the score? reports/faithfulness.json
+	@exec $(BIN)/python -m pipelines.faithfulness $(if $(MODELS),--models $(MODELS))
+
 .PHONY: bench-cache
 bench-cache: $(ENVIRONMENT) ## The result cache: look-ups by store and size, what a hit saves, wrong grades in a replay
 	@exec $(BIN)/python -m benchmarks.cache

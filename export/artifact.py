@@ -7,6 +7,7 @@ from pathlib import Path
 
 from essays.bundle import read_bundle_manifest, write_bundle
 from essays.calibration import Calibration, read_calibration, write_calibration
+from essays.drift import REFERENCE_FILE, DriftReference, write_reference
 from essays.encoding import TOKENIZER_FILE
 from essays.ensemble import EnsembleWeights, mix_unit_scores
 from essays.errors import StageFailed
@@ -47,6 +48,8 @@ class Facts:
     pipeline_digest: str
     gate_file: Path | None = None
     """The gate's profile, to go along with a single model; an ensemble's comes with its members."""
+    reference: DriftReference | None = None
+    """How essays were that it was made for; of an ensemble its members' is watched."""
 
     @property
     def origin(self) -> str:
@@ -100,7 +103,7 @@ def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder
         memory=exported.memory,
         git_commit=facts.git_commit,
         pipeline_digest=facts.pipeline_digest,
-        files=_staged(out_folder, card, calibration, golden, copied),
+        files=_staged(out_folder, card, calibration, golden, copied, facts.reference),
     )
     return _zip(manifest, out_folder)
 
@@ -197,7 +200,12 @@ def _mixed(weights: EnsembleWeights, members: Sequence[PackagedMember]) -> RawSc
 
 
 def _staged(
-    out_folder: Path, card: str, calibration: Calibration, golden: Golden, copied: Sequence[Path]
+    out_folder: Path,
+    card: str,
+    calibration: Calibration,
+    golden: Golden,
+    copied: Sequence[Path],
+    reference: DriftReference | None = None,
 ) -> dict[str, FileEntry]:
     """Lay all files of the bundle into a fresh staging folder; their digests and sizes by name."""
     staging = _staging(out_folder)
@@ -209,6 +217,8 @@ def _staged(
         shutil.copyfile(source, staging / source.name)
     write_calibration(calibration, staging / CALIBRATION_FILE)
     write_section(golden, staging / GOLDEN_FILE)
+    if reference is not None:
+        write_reference(reference, staging / REFERENCE_FILE)
     (staging / CARD_FILE).write_text(card, encoding="utf-8")
     return {path.name: describe_file(path) for path in sorted(staging.iterdir())}
 

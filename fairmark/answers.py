@@ -116,6 +116,36 @@ class Comparison(Answer):
     disagreement: Disagreement
 
 
+class BarVerdict(Answer):
+    """One bar, held against one class."""
+
+    bar: str
+    title: str
+    verdict: str
+    """`met`, `missed` or `cannot_tell`."""
+    sure: bool
+    """Whether the whole interval says the same."""
+    num_essays: int
+    value: float | None
+    low: float | None
+    high: float | None
+    found: str
+    asked: str
+
+
+class Validity(Answer):
+    """Whether a model may be used for a class."""
+
+    prompt_id: str
+    model: ModelIdentity
+    num_essays: int
+    use: str
+    """`yes`, `likely`, `unlikely`, `no` or `cannot_tell`."""
+    answer: str
+    """The same in words."""
+    bars: list[BarVerdict]
+
+
 class PromptQuality(Answer):
     """How well a model agreed with people on held-out essays of one prompt."""
 

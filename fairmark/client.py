@@ -21,7 +21,18 @@ import httpx
 from pydantic import ValidationError
 
 from essays.backoff import Backoff
-from fairmark.answers import Answer, BatchAnswer, BatchItem, Comparison, ErrorDetail, Models, Prompts, Score, Status
+from fairmark.answers import (
+    Answer,
+    BatchAnswer,
+    BatchItem,
+    Comparison,
+    ErrorDetail,
+    Models,
+    Prompts,
+    Score,
+    Status,
+    Validity,
+)
 from fairmark.errors import BadAnswer, ClientError, Refused, ServiceAway, ServiceBusy
 
 DEFAULT_URL = "http://127.0.0.1:3000"
@@ -40,6 +51,18 @@ class EssayRequest:
     essay: str
     prompt_id: str
     model: str = DEFAULT_MODEL
+
+
+@dataclass(frozen=True)
+class MarkedEssay:
+    """What the service and people gave an essay, for `validity`; no text."""
+
+    score: float
+    unit_score: float
+    interval: tuple[float, float]
+    human_score: float
+    rater_scores: tuple[float, float] | None = None
+    """Two raters' own scores, where there are two."""
 
 
 class Client:
@@ -90,6 +113,11 @@ class Client:
     def compare(self, essay: str, prompt_id: str) -> Comparison:
         """Every model's score, and how far they are apart."""
         return self._call("POST", "/compare", Comparison, {"essay": essay, "prompt_id": prompt_id})
+
+    def validity(self, essays: Sequence[MarkedEssay], prompt_id: str, model: str = DEFAULT_MODEL) -> Validity:
+        """Whether the model may be used for this class; scores as `score_batch` gave them, marks as people did."""
+        body = {"prompt_id": prompt_id, "model": model, "essays": [asdict(essay) for essay in essays]}
+        return self._call("POST", "/validity", Validity, body)
 
     def models(self) -> Models:
         """What is served."""

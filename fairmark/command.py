@@ -12,10 +12,11 @@ from essays.errors import FairmarkError
 from fairmark.answers import Models
 from fairmark.client import DEFAULT_URL, Client
 from fairmark.errors import WrongInput
+from fairmark.marked import MarkedClass, require_marks, verdict_words
 from fairmark.progress import Progress
 from fairmark.results import CsvLines, JsonLines, Lines, ResultFile, ResultStream
 from fairmark.scoring import Asking, score_all
-from fairmark.sources import STDIN, Columns, count_essays, essays_of, require_paths
+from fairmark.sources import STDIN, Columns, Essay, count_essays, essays_of, require_paths
 
 URL_VARIABLE, KEY_VARIABLE = "FAIRMARK_URL", "FAIRMARK_API_KEY"
 _INTERRUPTED = 130
@@ -33,6 +34,14 @@ for the essay; or - for standard input. Results are lines of CSV or JSON, one fo
 cannot be scored has its reason there. With --out, a run that was stopped or killed goes on where it was when the same
 command is given again, and no essay is written twice.
 """
+
+_VALIDITY = """\
+Say whether a model may be used for a class. TABLE (.csv, .tsv, .jsonl) holds essays and, in the column `score`, what
+their teacher gave them on the writing task's scale; rater1 and rater2 too, where two people marked each essay. The
+service scores them, and its scores are held against the bars of the validity report, with intervals: of a small class
+it says that it cannot tell. Essays that the service refuses to score are listed and left out.
+"""
+_DESCRIPTIONS = {"score": _SCORE, "validity": _VALIDITY}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -59,14 +68,17 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for name, run, words in (
         ("score", score, "score essays from files, folders, tables or standard input"),
+        ("validity", validity, "say whether a model may be used for a class that its teacher marked"),
         ("models", models, "list the models, and how well they agree with people"),
         ("prompts", prompts, "list the writing tasks and their scales"),
     ):
-        description = _SCORE if name == "score" else f"{words[0].upper()}{words[1:]}."
+        description = _DESCRIPTIONS.get(name, f"{words[0].upper()}{words[1:]}.")
         added = commands.add_parser(name, help=words, description=description, epilog=_EPILOG, formatter_class=_Wide)
         added.set_defaults(run=run)
         if name == "score":
             _add_score_options(added)
+        if name == "validity":
+            _add_validity_options(added)
         _add_service_options(added)
     return top
 
@@ -88,6 +100,38 @@ def score(options: argparse.Namespace) -> int:
         )
         progress = Progress(count_essays(options.paths, columns=columns))
         return _run(options, lines, partial(score_all, asking, essays), progress)
+
+
+def validity(options: argparse.Namespace) -> int:
+    """Score a class that its teacher marked, and say whether the model may be used for it."""
+    require_paths([options.table])
+    columns = Columns(
+        options.essay_column, options.id_column, options.prompt_column, (options.score_column, "rater1", "rater2")
+    )
+    with _service(options) as service:
+        model = _model(options, service.models())
+        options.paths = [options.table]
+        prompt_id = _prompt(options, service)
+        essays = list(essays_of(options.paths, prompt_id=prompt_id, columns=columns))
+        prompt_id = _only_prompt(essays)
+        require_marks(essays)
+        marked, progress = MarkedClass(), Progress(len(essays))
+        score_all(Asking(service, service.status().limits, model), iter(essays), marked, progress, options.jobs)
+        progress.end()
+        if not marked.essays:
+            raise WrongInput(f"{options.table.name}: no essay got a score: {marked.left_out[0][1].message}")
+        found = service.validity(marked.essays, prompt_id, model)
+    if options.json:
+        sys.stdout.write(found.model_dump_json(indent=1) + "\n")
+    else:
+        sys.stdout.write(f"{found.answer}\n\n")
+        _print_table(
+            ("bar", "verdict", "asked", "found"),
+            ((bar.title, verdict_words(bar), bar.asked, bar.found) for bar in found.bars),
+        )
+    for name, detail in marked.left_out:
+        say(f"left out: {name}: {detail.message}")
+    return EXIT_DONE
 
 
 def models(options: argparse.Namespace) -> int:
@@ -192,6 +236,18 @@ def _prompt(options: argparse.Namespace, service: Client) -> str:
     return str(options.prompt)
 
 
+def _only_prompt(essays: Sequence[Essay]) -> str:
+    """The writing task of all these essays: scores on different scales say nothing together."""
+    if not essays:
+        raise WrongInput("the table holds no essay")
+    found = sorted({essay.prompt_id for essay in essays})
+    if len(found) > 1 or not found[0]:
+        raise WrongInput(
+            f"expected one writing task, found {', '.join(map(repr, found))}: give --prompt or split the table"
+        )
+    return found[0]
+
+
 def _lines(options: argparse.Namespace, model: str, compared: Sequence[str]) -> Lines:
     suffix = options.out.suffix.lower() if options.out else ""
     kind = options.results or ("jsonl" if suffix in (".jsonl", ".ndjson") else "csv")
@@ -233,6 +289,19 @@ def _add_score_options(added: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="begin --out anew in place of going on")
     add("--results", choices=("csv", "jsonl"), help="form of the results; that of --out, or csv")
     add("--stdin", choices=("text", "csv", "jsonl"), default="text", help="what - holds: one essay, or a table")
+    add("--essay-column", metavar="NAME", default="essay", help="column of the text (essay)")
+    add("--id-column", metavar="NAME", default="essay_id", help="column of its name (essay_id); else its number")
+    add("--prompt-column", metavar="NAME", default="prompt_id", help="column of the writing task (prompt_id)")
+    add("--jobs", metavar="N", type=_positive, default=4, help="requests in flight at once (4)")
+
+
+def _add_validity_options(added: argparse.ArgumentParser) -> None:
+    add = added.add_argument
+    add("table", metavar="TABLE", type=Path, help="marked essays: .csv, .tsv or .jsonl")
+    add("--prompt", metavar="ID", help="writing task, where the table names none (`fairmark prompts` lists them)")
+    add("--model", metavar="NAME", help="model to ask; the service's default otherwise")
+    add("--json", action="store_true", help="the whole report as JSON")
+    add("--score-column", metavar="NAME", default="score", help="column of the teacher's score (score)")
     add("--essay-column", metavar="NAME", default="essay", help="column of the text (essay)")
     add("--id-column", metavar="NAME", default="essay_id", help="column of its name (essay_id); else its number")
     add("--prompt-column", metavar="NAME", default="prompt_id", help="column of the writing task (prompt_id)")

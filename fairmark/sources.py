@@ -33,6 +33,8 @@ class Columns:
     """Where a table has no such column, its rows are numbered from 1."""
     prompt_id: str = "prompt_id"
     """Where a table has such a column, it wins over what was asked for all."""
+    marks: tuple[str, ...] = ()
+    """Of people, read along with each row; the first must be there."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Essay:
     prompt_id: str
     read: Callable[[], str]
     """Raises UnreadableRow."""
+    marks: tuple[str, ...] = ()
+    """What stands in the columns of marks; empty where a table lacks one of them."""
 
 
 class UnreadableRow(Exception):
@@ -142,7 +146,9 @@ def _csv(file: IO[bytes], name: str, prompt_id: str, columns: Columns) -> Iterat
     reader = csv.reader(_chained(first, lines), delimiter=delimiter)
     try:
         header = [cell.strip() for cell in next(reader)]
-        _require_column(header, columns.essay, name)
+        _require_column(header, columns.essay, name, "--essay-column")
+        for column in columns.marks[:1]:
+            _require_column(header, column, name, "--score-column")
         for number, cells in enumerate((row for row in reader if row), start=1):
             yield _row(header, cells, number, prompt_id, columns)
     except csv.Error as error:
@@ -158,7 +164,8 @@ def _row(header: Sequence[str], cells: Sequence[str], number: int, prompt_id: st
             raise UnreadableRow("bad_row", f"row {number} has {len(cells)} cells, the first line names {len(header)}")
         return _clean(fields[columns.essay], f"row {number}")
 
-    return Essay(essay_id, _name(fields.get(columns.prompt_id)) or prompt_id, read)
+    marks = tuple(fields.get(column, "").strip() for column in columns.marks)
+    return Essay(essay_id, _name(fields.get(columns.prompt_id)) or prompt_id, read, marks)
 
 
 def _jsonl(file: IO[bytes], name: str, prompt_id: str, columns: Columns) -> Iterator[Essay]:
@@ -182,7 +189,8 @@ def _json_row(line: str, number: int, prompt_id: str, columns: Columns) -> Essay
             raise UnreadableRow("bad_row", f"row {number} has no text as {columns.essay!r}")
         return _clean(essay, f"row {number}")
 
-    return Essay(str(row.get(columns.essay_id) or number), _name(row.get(columns.prompt_id)) or prompt_id, read)
+    marks = tuple(_name(row.get(column)) for column in columns.marks)
+    return Essay(str(row.get(columns.essay_id) or number), _name(row.get(columns.prompt_id)) or prompt_id, read, marks)
 
 
 def _name(value: object) -> str:
@@ -215,7 +223,7 @@ def _chained(first: str, rest: Iterator[str]) -> Iterator[str]:
     yield from rest
 
 
-def _require_column(header: Sequence[str], wanted: str, name: str) -> None:
+def _require_column(header: Sequence[str], wanted: str, name: str, option: str) -> None:
     if wanted not in header:
         found = ", ".join(header)[:200]
-        raise WrongInput(f"{name}: it has no column {wanted!r}; found: {found}; name it: --essay-column NAME")
+        raise WrongInput(f"{name}: it has no column {wanted!r}; found: {found}; name it: {option} NAME")

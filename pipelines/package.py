@@ -1,12 +1,16 @@
 """Stage package: a model's bundle, alone in its folder; the ensemble's names the others' versions."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from data.corpora import CORPORA, CorpusName
 from data.folds import SplitConfig
 from data.refit import is_refit
+from data.tables import FOLDS_FILE, FOLDS_SCHEMA, read_essay_rows, read_table
+from essays.calibration import read_calibration
 from essays.console import run, say, wrote
+from essays.drift import DriftReference
 from essays.ensemble import ENSEMBLE, WEIGHTS_FILE, read_weights
 from essays.gate_profile import GATE_FILE, GATE_FOLDER
 from essays.manifest import CorpusSource, PromptMetrics
@@ -17,7 +21,8 @@ from export.config import ExportConfig
 from export.exported import export_folder
 from export.measured import read_measured
 from export.provenance import git_commit, pipeline_digest
-from training.fold_scores import calibration_file, scores_folder
+from export.reference import drift_reference
+from training.fold_scores import SCORES_FILE, calibration_file, fold_parts, read_fold_scores, scores_folder
 from training.summary import read_prompt_metrics
 
 
@@ -31,6 +36,8 @@ def main() -> None:
 
     say(f"packaging {model}: golden essays, manifest, zip")
     facts = _facts(model, fold, models)
+    if model != ENSEMBLE:
+        facts = replace(facts, reference=_reference(model, fold))
     bundle = _package_ensemble(facts, fold, models, config) if model == ENSEMBLE else _package_model(facts, fold)
     wrote(bundle)
 
@@ -59,6 +66,12 @@ def _facts(model: str, fold: int, models: tuple[str, ...]) -> Facts:
         pipeline_digest=pipeline_digest([*models, ENSEMBLE] if model == ENSEMBLE else [model]),
         gate_file=GATE_FOLDER / GATE_FILE,
     )
+
+
+def _reference(model: str, fold: int) -> DriftReference:
+    parts = fold_parts(read_table(FOLDS_FILE, FOLDS_SCHEMA), fold)
+    scores = read_fold_scores(scores_folder(model, fold) / SCORES_FILE)
+    return drift_reference(read_essay_rows(), parts, scores, read_calibration(calibration_file(model, fold)))
 
 
 def _metrics(model: str, fold: int, corpora: tuple[CorpusName, ...], split: SplitConfig) -> tuple[PromptMetrics, ...]:

@@ -33,14 +33,14 @@ class ApiKey(SettingsSection):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Of the key, as `python -m serving.access` prints it."""
     scopes: tuple[Scope, ...] = Field(min_length=1)
-    """`score`: may have essays scored. `admin`: may purge the cache."""
+    """`score`: may have essays scored. `admin`: may purge the cache and see drift."""
 
 
 class AccessSettings(SettingsSection):
     """Who may call."""
 
     required: bool = False
-    """Whether scoring needs a key of scope `score`. Purging the cache always needs one of scope `admin`."""
+    """Whether scoring needs a key of scope `score`. Purging the cache and drift always need one of scope `admin`."""
     keys: tuple[ApiKey, ...] = ()
     """Everybody's keys, as digests."""
     allowed_origins: tuple[str, ...] = ()

@@ -1,5 +1,6 @@
 """The JSON calls, one row each: routes and the OpenAPI document are both made from this table."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,12 +11,15 @@ from serving.access import Scope
 from serving.cache.runs import CacheMode
 from serving.catalogue import ServedModel
 from serving.desk import Desk
+from serving.drift.report import drift_response
 from serving.schemas import (
     BatchRequest,
     BatchResponse,
     ComparisonRequest,
     ComparisonResponse,
     CorpusInfo,
+    DriftResponse,
+    ExplanationResponse,
     MemberWeights,
     ModelInfo,
     ModelsResponse,
@@ -28,8 +32,11 @@ from serving.schemas import (
     ScoreRequest,
     ScoreResponse,
     StatusResponse,
+    ValidityRequest,
+    ValidityResponse,
 )
 from serving.scorer import Scorer
+from serving.validity import answer_in_words, bar_verdict, class_validity
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,30 @@ async def _score_batch(desk: Desk, request: BatchRequest, mode: CacheMode) -> Ba
 async def _compare(desk: Desk, request: ComparisonRequest, mode: CacheMode) -> ComparisonResponse:
     with desk.in_use() as scorer:
         return await scorer.compare(request.essay, request.prompt_id, mode, advisory=request.advisory)
+
+
+async def _explain(desk: Desk, request: ScoreRequest, mode: CacheMode) -> ExplanationResponse:
+    with desk.in_use() as scorer:
+        return await scorer.explain(request.essay, request.prompt_id, request.model, mode, advisory=request.advisory)
+
+
+async def _validity(desk: Desk, request: ValidityRequest, _: CacheMode) -> ValidityResponse:
+    scorer = desk.scorer()
+    model = scorer.catalogue.model(request.model)
+    prompt = scorer.catalogue.prompt(request.prompt_id, model)
+    found = await asyncio.to_thread(class_validity, request.essays, prompt, model.calibration)
+    return ValidityResponse(
+        prompt_id=prompt.prompt_id,
+        model=scorer.identity(model),
+        num_essays=found.num_essays,
+        use=found.use,
+        answer=answer_in_words(found),
+        bars=[bar_verdict(each) for each in found.judged],
+    )
+
+
+async def _drift(desk: Desk, _: None, __: CacheMode) -> DriftResponse:
+    return drift_response(desk.drift.seen())
 
 
 async def _purge(desk: Desk, request: PurgeRequest, _: CacheMode) -> PurgeResponse:
@@ -116,6 +147,26 @@ CALLS: tuple[Call, ...] = (
         "score",
     ),
     Call(
+        "POST",
+        "/explain",
+        "Score an essay, and say what each sentence adds",
+        ScoreRequest,
+        ExplanationResponse,
+        _explain,
+        _SCORING_ERRORS,
+        "score",
+    ),
+    Call(
+        "POST",
+        "/validity",
+        "Hold a model against a class that its teacher marked",
+        ValidityRequest,
+        ValidityResponse,
+        _validity,
+        (*_READING_ERRORS, 404),
+        "score",
+    ),
+    Call(
         "GET",
         "/models",
         "What is served, and how well it agrees with people",
@@ -126,6 +177,16 @@ CALLS: tuple[Call, ...] = (
     ),
     Call("GET", "/prompts", "Writing tasks and their score ranges", None, PromptsResponse, _prompts, _ABOUT_ERRORS),
     Call("GET", "/status", "State, queue, cache, limits and versions", None, StatusResponse, _status, _ERRORS),
+    Call(
+        "GET",
+        "/drift",
+        "Whether essays are still like those that the models were made for",
+        None,
+        DriftResponse,
+        _drift,
+        (*_ERRORS, 401, 403),
+        "admin",
+    ),
     Call(
         "POST",
         "/cache/purge",

@@ -9,6 +9,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from essays.calibration import Calibration, read_calibration
+from essays.drift import REFERENCE_FILE, DriftReference, read_reference
 from essays.encoding import Encoder, load_encoder
 from essays.errors import InvalidManifest, UnknownModel, UnknownPrompt
 from essays.gate import Gate
@@ -46,6 +47,8 @@ class ServedModel:
     """None for an ensemble."""
     gate_profile: GateProfile | None = None
     """What the gate knows of its prompts; none in bundles that were published without."""
+    reference: DriftReference | None = None
+    """How essays were that it was made for; none in bundles that were published without."""
 
     @property
     def name(self) -> str:
@@ -91,6 +94,7 @@ def read_model(artifact: LocalArtifact) -> ServedModel:
         card=card.read_text(encoding="utf-8") if card.exists() else "",
         encoder=None if manifest.encoding is None else load_encoder(manifest.encoding, folder),
         gate_profile=_read_part(folder / GATE_FILE, read_gate_profile) if GATE_FILE in manifest.files else None,
+        reference=_read_part(folder / REFERENCE_FILE, read_reference) if REFERENCE_FILE in manifest.files else None,
     )
 
 

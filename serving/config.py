@@ -13,6 +13,8 @@ from essays.documents import MAX_FILE_BYTES
 from essays.settings import Settings, SettingsSection
 from serving.access import AccessSettings
 from serving.cache.settings import CacheSettings
+from serving.drift.settings import DriftSettings
+from serving.explaining import ExplainSettings
 from serving.runtimes.choice import Runtimes, RuntimeSetting
 from serving.runtimes.precision import PrecisionSetting
 
@@ -62,6 +64,10 @@ class ServiceSettings(SettingsSection):
     """Most essays in one batch."""
     access: AccessSettings = Field(default_factory=AccessSettings)
     """Who may call."""
+    explain: ExplainSettings = Field(default_factory=ExplainSettings)
+    """How explanations are bounded."""
+    drift: DriftSettings = Field(default_factory=DriftSettings)
+    """How it is watched whether essays change (`serving.drift`)."""
     cache: CacheSettings = Field(default_factory=CacheSettings)
     """Scores that were computed before (`serving.cache`)."""
 

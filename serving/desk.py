@@ -13,6 +13,8 @@ from serving.cache.result_cache import ResultCache
 from serving.cache.status import CacheCollector, cache_info
 from serving.catalogue import Catalogue, LocalArtifact, ServedModel
 from serving.config import ServiceSettings
+from serving.drift.report import DriftCollector
+from serving.drift.watch import DriftWatch
 from serving.editions import Editions
 from serving.errors import InvalidRequest, NotReady, UpdateRefused
 from serving.lanes import LanePool
@@ -40,6 +42,8 @@ class Desk:
     def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.drift = DriftWatch(settings.drift)
+        self.metrics.registry.register(DriftCollector(self.drift))
         self.artifacts: tuple[LocalArtifact, ...] = ()
         """What is served."""
         self._editions = Editions()
@@ -98,6 +102,7 @@ class Desk:
     def close(self) -> None:
         """Take no more requests."""
         self._editions.close()
+        self.drift.save()
         if self._cache is not None:
             self._cache.close()
 
@@ -173,6 +178,7 @@ class Desk:
             min_words=MIN_WORDS,
             max_batch_essays=self.settings.max_batch_essays,
             timeout_s=self.settings.timeout_s,
+            max_explained_parts=self.settings.explain.max_parts,
         )
 
     @property
@@ -196,7 +202,11 @@ class Desk:
         limits = RequestLimits(
             settings.timeout_s, settings.decoder_timeout_s, settings.batch_timeout_s, settings.max_batch_essays
         )
-        self._editions.replace(Scorer(warm.catalogue, self._pools(warm), self.metrics, limits, self._cache))
+        pools = self._pools(warm)
+        self.drift.follow(warm.catalogue)
+        self._editions.replace(
+            Scorer(warm.catalogue, pools, self.metrics, limits, settings.explain, self.drift, self._cache)
+        )
         self._states, self.artifacts = states, tuple(artifacts)
 
     def _pools(self, warm: WarmModels) -> Pools:

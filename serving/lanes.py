@@ -50,6 +50,8 @@ class Job(Generic[Result]):
     """Whose share of the lanes it takes: the name of the model that runs."""
     num_characters: int
     """Of the essay: what the time of a run grows with."""
+    model: str = ""
+    """Whose lanes it needs, where the flow is not named after the model."""
 
 
 @dataclass(frozen=True)

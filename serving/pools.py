@@ -80,7 +80,7 @@ class Pools:
 
     async def run(self, jobs: Sequence[Job[Result]], timeout_s: float) -> list[Done[Result]]:
         """As `LanePool.run`; where one pool has no room, what others took is dropped again."""
-        places = self._places([job.flow for job in jobs])
+        places = self._places([job.model or job.flow for job in jobs])
         if len(places) == 1:
             (pool,) = places
             return await pool.run(jobs, timeout_s)
@@ -104,11 +104,11 @@ class Pools:
         for pool in self._all:
             pool.close()
 
-    def _places(self, flows: Sequence[str]) -> dict[LanePool, list[int]]:
-        """Where in the sequence the flows of each pool stand."""
+    def _places(self, models: Sequence[str]) -> dict[LanePool, list[int]]:
+        """Where in the sequence the models of each pool stand."""
         places: dict[LanePool, list[int]] = {}
-        for place, flow in enumerate(flows):
-            places.setdefault(self._own.get(flow, self._shared), []).append(place)
+        for place, model in enumerate(models):
+            places.setdefault(self._own.get(model, self._shared), []).append(place)
         return places
 
     @property

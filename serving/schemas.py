@@ -15,6 +15,8 @@ _EXAMPLE = (
     "My school is small, and I like it. The teachers know every pupil by name, so when somebody is sad they see it."
     " However, we have no laboratory, and I want to learn chemistry."
 )
+MAX_MARKED_ESSAYS = 10_000
+"""In one validity report; of larger ones a sample says as much."""
 
 
 class Schema(BaseModel):
@@ -162,6 +164,86 @@ class ComparisonResponse(Schema):
     results: list[ScoreResponse]
     """In the order of `GET /models`."""
     disagreement: Disagreement
+
+
+class SentenceContribution(Schema):
+    """A sentence and what it adds."""
+
+    text: str
+    """With the white space behind it: all texts joined are the essay in its normal form. A very long sentence is cut;
+    of an essay with very many, neighbours are taken together."""
+    points: float
+    """How far the score falls when the sentence is left out, on the prompt's scale, neither rounded nor cut off at its
+    ends; negative where the score rises. Sentences say much the same together: points do not add up to the score."""
+
+
+class ExplanationResponse(Schema):
+    """A score, and what each sentence adds to it by this model."""
+
+    result: ScoreResponse
+    sentences: list[SentenceContribution]
+    """In the order of the essay."""
+
+
+class MarkedEssay(Schema):
+    """What the service gave an essay, and what people gave it; no text."""
+
+    score: float
+    """The service's, as answered."""
+    unit_score: float = Field(ge=0, le=1)
+    interval: tuple[float, float]
+    human_score: float
+    """The teacher's, on the prompt's scale."""
+    rater_scores: tuple[float, float] | None = None
+    """Two raters' own scores, on any scale of theirs, where there are two."""
+
+
+class ValidityRequest(Schema):
+    """A class that its teacher marked, scored by one model."""
+
+    prompt_id: str = Field(max_length=MAX_NAME_CHARACTERS)
+    model: str = Field(default=DEFAULT_MODEL, max_length=MAX_NAME_CHARACTERS)
+    essays: list[MarkedEssay] = Field(min_length=1, max_length=MAX_MARKED_ESSAYS)
+
+
+Verdict = Literal["met", "missed", "cannot_tell"]
+Use = Literal["yes", "likely", "unlikely", "no", "cannot_tell"]
+
+
+class BarVerdict(Schema):
+    """One bar of the validity report, held against one class."""
+
+    bar: str
+    title: str
+    """What it is for, in words."""
+    verdict: Verdict
+    sure: bool
+    """Whether the whole interval says the same."""
+    num_essays: int
+    """That it was measured on: of the class, or of a band of its scores."""
+    value: float | None
+    low: float | None
+    """Of the interval that holds the true value 95 % of the time."""
+    high: float | None
+    at_least: float | None
+    """What is asked; null where that end is open."""
+    at_most: float | None
+    found: str
+    """The number in words."""
+    asked: str
+
+
+class ValidityResponse(Schema):
+    """Whether a model may be used for a class, by the bars of the validity report."""
+
+    prompt_id: str
+    model: ModelIdentity
+    num_essays: int
+    use: Use
+    answer: str
+    """The same in words, with the reason."""
+    bars: list[BarVerdict]
+    """Those that apply."""
 
 
 class PromptQuality(Schema):
@@ -359,6 +441,8 @@ class Limits(Schema):
     max_batch_essays: int
     timeout_s: float
     """For one essay."""
+    max_explained_parts: int
+    """Sentences, or passages, in an explanation."""
 
 
 class UpdateInfo(Schema):
@@ -390,6 +474,42 @@ class StatusResponse(Schema):
     limits: Limits
     versions: dict[str, str]
     """Of the software that computes scores."""
+
+
+class QuantityDrift(Schema):
+    """How one quantity of the last essays compares with essays that the models were made for."""
+
+    quantity: Literal["words", "unknown_words", "topic_distance", "unit_score"]
+    model: str | None
+    """Whose scores they are; null for what the text alone says."""
+    num_essays: int
+    """The last ones, as many as are looked at."""
+    drifted: bool | None
+    """Whether PSI or KS passes its bound; null while there are too few essays to say."""
+    psi: float | None
+    """Population stability index."""
+    psi_bound: float | None
+    """What it must pass: more than chance with so many essays, and enough to matter."""
+    ks: float | None
+    """Largest distance of cumulated shares."""
+    ks_bound: float | None
+
+
+class PromptDrift(Schema):
+    """How the last essays on one prompt compare."""
+
+    prompt_id: str
+    drifted: bool
+    """Whether any quantity has."""
+    quantities: list[QuantityDrift]
+
+
+class DriftResponse(Schema):
+    """Whether essays are still like those that the models were made for."""
+
+    drifted: bool
+    prompts: list[PromptDrift]
+    """Those of which a served bundle brings a reference."""
 
 
 class ReadinessResponse(Schema):

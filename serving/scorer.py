@@ -17,7 +17,9 @@ from serving.advice import flags_for, gate_flags
 from serving.cache.result_cache import ResultCache
 from serving.cache.runs import CachedRuns, CacheMode, Part
 from serving.catalogue import Catalogue, ServedModel
+from serving.drift.watch import DriftWatch
 from serving.errors import DeadlinePassed, InvalidRequest, internal_error, reply_to
+from serving.explaining import Explainer, ExplainSettings
 from serving.inference import member_unit_scores, raw_unit_score
 from serving.metrics import Metrics
 from serving.mistakes import log_mistake
@@ -29,9 +31,11 @@ from serving.schemas import (
     CacheTier,
     ComparisonResponse,
     Disagreement,
+    ExplanationResponse,
     ModelIdentity,
     ScoreRequest,
     ScoreResponse,
+    SentenceContribution,
     Timing,
 )
 
@@ -58,14 +62,18 @@ class Scorer:
         pool: Pools,
         metrics: Metrics,
         limits: RequestLimits,
+        explaining: ExplainSettings,
+        drift: DriftWatch,
         cache: ResultCache | None = None,
     ) -> None:
         self.catalogue = catalogue
         self.pool = pool
         self.metrics = metrics
         self.limits = limits
+        self.drift = drift
         self.cache = cache
         self._runs = CachedRuns(catalogue, pool, cache)
+        self._explainer = Explainer(catalogue, pool, explaining)
 
     async def score(
         self,
@@ -100,6 +108,28 @@ class Scorer:
         unit_scores = [answer.unit_score for answer in answers]
         apart = Disagreement(lowest=min(scores), highest=max(scores), unit_spread=max(unit_scores) - min(unit_scores))
         return ComparisonResponse(prompt_id=prompt_id, results=answers, disagreement=apart)
+
+    async def explain(
+        self,
+        essay: str,
+        prompt_id: str,
+        model_name: str,
+        mode: CacheMode = CacheMode.USE,
+        *,
+        advisory: bool = False,
+    ) -> ExplanationResponse:
+        """One model's answer, and what each sentence adds to it. Raises what `score` and `Explainer.explain` raise."""
+        model = self.catalogue.model(model_name)
+        prompt = self.catalogue.prompt(prompt_id, model)
+        admitted = self._admit(essay, prompt, advisory, is_new=False)
+        explanation = await self._explainer.explain(admitted.text, prompt, model)
+        (answer,) = await self._answers(admitted, prompt, [model], mode)
+        scale = prompt.score_range.high - prompt.score_range.low
+        sentences = [
+            SentenceContribution(text=part, points=contribution * scale)
+            for part, contribution in zip(explanation.parts, explanation.contributions, strict=True)
+        ]
+        return ExplanationResponse(result=answer, sentences=sentences)
 
     async def score_batch(self, requests: Sequence[ScoreRequest], mode: CacheMode = CacheMode.USE) -> BatchResponse:
         """One result or one error for each essay, in order; a batch never takes more room than there are lanes."""
@@ -143,19 +173,33 @@ class Scorer:
         # Also for what the cache may hold: to know that, the essay would have to be read, and the gate takes longest.
         self.pool.require_room([model.name for model in self.catalogue.runs_needed(models)])
 
-    def _admit(self, essay: str, prompt: Prompt, advisory: bool, copy: Finding | None = None) -> "_Admitted":
-        """The essay past the gate. Raises FlaggedEssay where it finds something and no advice was asked for."""
+    def _admit(
+        self, essay: str, prompt: Prompt, advisory: bool, copy: Finding | None = None, *, is_new: bool = True
+    ) -> "_Admitted":
+        """The essay past the gate; one that is explained was scored before, and is not counted anew.
+
+        Raises FlaggedEssay where it finds something and no advice was asked for.
+        """
         started = time.perf_counter()
         text = readable_text(essay)
+        if is_new:
+            self.drift.saw_text(prompt.prompt_id, text)
         findings = [*self.catalogue.gate.findings(text, prompt.prompt_id), *([copy] if copy else [])]
         if findings and not advisory:
             raise FlaggedEssay(findings)
-        return _Admitted(text, findings, started)
+        return _Admitted(text, findings, started, is_new)
 
     async def _answers(
         self, admitted: "_Admitted", prompt: Prompt, models: Sequence[ServedModel], mode: CacheMode
     ) -> list[ScoreResponse]:
         runs = await self._runs.collect(admitted.text, prompt, models, mode, self._timeout_s(models))
+        if admitted.is_new:
+            # Each graph's own score, whoever asked for it: an ensemble's moves with them.
+            for name, part in runs.items():
+                unit_score = self.catalogue.models[name].calibration.unit_scores(
+                    prompt.prompt_id, part.run.raw_unit_score
+                )
+                self.drift.saw_score(prompt.prompt_id, name, float(unit_score))
         return [self._answer(model, prompt, runs, mode, admitted) for model in models]
 
     def _timeout_s(self, models: Sequence[ServedModel]) -> float:
@@ -225,6 +269,8 @@ class _Admitted:
     text: str
     findings: Sequence[Finding]
     started: float
+    is_new: bool
+    """Whether it counts where drift is watched."""
 
 
 def _copies(requests: Sequence[ScoreRequest]) -> dict[int, Finding]:

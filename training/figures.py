@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.bars import Measured
+from essays.bars import Measured
 
 ROW_PX = 40
 CURVE_PX = 150

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.bars import Measured
+from essays.bars import Measured
+from essays.sureness import share_interval
 from training.evaluate import PromptResult
 from training.summary import PromptSummary
-from training.sureness import share_interval
 
 KEPT_SHARES = (1.0, 0.9, 0.8, 0.7)
 FAR_STEPS = 2

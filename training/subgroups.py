@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from essays.bars import LARGEST_GROUP_DIFFERENCE, Measured, within
 from essays.metrics import standardized_mean_difference
-from training.bars import LARGEST_GROUP_DIFFERENCE, Measured, within
+from essays.sureness import mean_difference_error, normal_interval
 from training.summary import PromptSummary
-from training.sureness import mean_difference_error, normal_interval
 
 SMALLEST_GROUP = 50
 """A difference of fewer essays says more about those essays than about the group."""

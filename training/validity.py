@@ -1,22 +1,23 @@
 """Every number behind the question "may this model's grades be trusted?", and whether each bar is met.
 
-Held against the bars of `training.bars`; shown by `training.validity_page`, kept by `training.validity_tree`.
+Held against the bars of `essays.bars`; shown by `training.validity_page`, kept by `training.validity_tree`.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from essays.bars import COVERAGE_MARGIN, UNKNOWN, Measured, within
 from essays.ensemble import ENSEMBLE
 from essays.scores import ScoreRange
+from essays.sureness import mean_difference_error, normal_interval, share_interval
 from training.bands import pooled_bands
-from training.bars import COVERAGE_MARGIN, UNKNOWN, Measured, bar_values, bars_of, within
+from training.bars import bar_values, bars_of
 from training.baselines import BASELINES, LENGTH_ONLY
 from training.evaluate import BandResult
 from training.hand_off import Kept, hand_off
 from training.subgroups import Attributes, Group, groups_of
 from training.summary import CorpusSummary, PromptSummary
-from training.sureness import mean_difference_error, normal_interval, share_interval
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from training import bars
-from training.bars import Measured
+from essays import bars
+from essays.bars import Measured
 from training.figures import CurvePlot, DotPlot, Row, Scale, curve_plot, dot_plot
 from training.hand_off import Kept
 from training.report import number

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from training import bars
-from training.bars import Measured
+from essays import bars
+from essays.bars import Measured
 from training.hand_off import Kept
 from training.subgroups import SMALLEST_GROUP, Group
 from training.summary import rounded

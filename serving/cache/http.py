@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from serving.cache.runs import CacheMode
-from serving.schemas import BatchResponse, CacheMarker, ComparisonResponse, Schema, ScoreResponse
+from serving.schemas import BatchResponse, CacheMarker, ComparisonResponse, ExplanationResponse, Schema, ScoreResponse
 
 # The first of these that some part of an answer has is the whole answer's.
 _WORST_FIRST = ("off", "bypass", "miss", "near", "exact")
@@ -34,6 +34,8 @@ def cache_headers(given: Schema) -> dict[str, str]:
 def _markers(given: Schema) -> Sequence[CacheMarker]:
     if isinstance(given, ScoreResponse):
         return [given.cache]
+    if isinstance(given, ExplanationResponse):
+        return [given.result.cache]
     if isinstance(given, ComparisonResponse):
         return [result.cache for result in given.results]
     if isinstance(given, BatchResponse):

@@ -14,12 +14,24 @@ from serving.access import require_key, require_scope
 from serving.desk import Desk
 from serving.errors import ErrorDetail, Reply, reply_to
 from serving.presence import unless_gone
+from serving.scorer import Scorer
+from serving.web.explanation import explanation_view
 from serving.web.forms import DocumentReader, PostedForm, read_form
-from serving.web.view import ClassView, FormValues, PageView, errors_of, model_options, prompt_options, result_view
+from serving.web.view import (
+    ClassView,
+    FormValues,
+    PageView,
+    ResultView,
+    errors_of,
+    model_options,
+    prompt_options,
+    reason_of,
+    result_view,
+)
 
 WEB_FOLDER = Path(__file__).parent
 STATIC_FOLDER = WEB_FOLDER / "static"
-_FIELDS = ("essay", "prompt_id", "model", "api_key", "advisory")
+_FIELDS = ("essay", "prompt_id", "model", "api_key", "advisory", "explain")
 
 
 class Page:
@@ -47,12 +59,20 @@ class Page:
 
     async def show_class(self, _: Request) -> Response:
         """The page for a whole class, whose essays its script sends to `/score_batch`."""
+        return self._show_class(judges=False)
+
+    async def show_validity(self, _: Request) -> Response:
+        """The same for a class that its teacher marked: what comes back is held against `/validity`."""
+        return self._show_class(judges=True)
+
+    def _show_class(self, *, judges: bool) -> Response:
         desk = self._get_desk()
         if not desk.ready:
             return self._render(PageView(FormValues(), waiting=desk.readiness().models), 503)
         limits = desk.status().limits
         form = self._form(desk, FormValues())
-        view = ClassView(form.prompts, form.models, limits.max_batch_essays, limits.max_body_bytes, form.asks_key)
+        limited = (limits.max_batch_essays, limits.max_body_bytes)
+        view = ClassView(form.prompts, form.models, *limited, asks_key=form.asks_key, judges=judges)
         return HTMLResponse(self._templates.get_template("class.html").render(view=view))
 
     async def read_file(self, request: Request) -> Response:
@@ -83,12 +103,14 @@ class Page:
             with desk.in_use() as scorer:
                 catalogue = scorer.catalogue
                 catalogue.prompt(values.prompt_id, catalogue.model(values.model))
-                advisory = values.advisory == "yes"
-                comparison = await scorer.compare(values.essay, values.prompt_id, advisory=advisory)
+                comparison = await scorer.compare(values.essay, values.prompt_id, advisory=values.wants_advice)
+                result = result_view(comparison, values.model, catalogue)
+                if values.explain:
+                    result = await _explained(scorer, values, result)
         except FairmarkError as error:  # answered here, so that the writer's text stays in the form
             reply = reply_to(error)
             return self._render(_with_error(form, reply.detail), reply.status, reply.headers)
-        return self._render(replace(form, result=result_view(comparison, values.model, catalogue)), 200)
+        return self._render(replace(form, result=result), 200)
 
     def _form(self, desk: Desk, values: FormValues) -> PageView:
         catalogue = desk.catalogue()
@@ -111,6 +133,15 @@ class Page:
 
     def _render(self, view: PageView, status: int, headers: dict[str, str] | None = None) -> Response:
         return HTMLResponse(self._templates.get_template("page.html").render(view=view), status, headers)
+
+
+async def _explained(scorer: Scorer, values: FormValues, result: ResultView) -> ResultView:
+    """The result with its explanation, or with the reason why there is none: the score stands all the same."""
+    try:
+        explanation = await scorer.explain(values.essay, values.prompt_id, values.model, advisory=values.wants_advice)
+    except FairmarkError as error:
+        return replace(result, unexplained=reason_of(reply_to(error).detail))
+    return replace(result, explanation=explanation_view(explanation))
 
 
 def _with_error(form: PageView, detail: ErrorDetail) -> PageView:

@@ -10,6 +10,7 @@ from essays.source_texts import answers_source
 from serving.catalogue import Catalogue, ServedModel
 from serving.errors import ErrorDetail
 from serving.schemas import CacheTier, ComparisonResponse, Flag, ModelIdentity, ModelState, ScoreResponse, Timing
+from serving.web.explanation import ExplanationView
 
 # The drawing leaves room at both ends for half a marker; positions are in percent of its width.
 _FIRST, _LAST = 5.0, 95.0
@@ -54,6 +55,13 @@ class FormValues:
     """Never shown again."""
     advisory: str = ""
     """`yes` from the button that asks for a score against the gate's advice."""
+    explain: str = ""
+    """`yes` from the button that asks what each sentence adds; `advice` where the score is advice alone."""
+
+    @property
+    def wants_advice(self) -> bool:
+        """Whether a score is asked for whatever the gate finds."""
+        return self.advisory == "yes" or self.explain == "advice"
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,10 @@ class ResultView:
     timing: str
     timing_parts: str
     cache: str
+    explanation: ExplanationView | None = None
+    """What each sentence adds, where that was asked for."""
+    unexplained: str = ""
+    """Why there is none, although it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -195,8 +207,18 @@ class ClassView:
     max_body_bytes: int
     asks_key: bool
     """Whether there is a field for an API key."""
-    title: str = "Score a class: Fairmark"
-    page: str = "class"
+    judges: bool
+    """Whether the essays are marked, and the model is held against the marks."""
+
+    @property
+    def title(self) -> str:
+        """For the window."""
+        return "May I use it for my class? Fairmark" if self.judges else "Score a class: Fairmark"
+
+    @property
+    def page(self) -> str:
+        """Which of the pages it is."""
+        return "validity" if self.judges else "class"
 
 
 def prompt_options(catalogue: Catalogue, chosen: str) -> list[OptionGroup]:
@@ -323,6 +345,11 @@ def _speed(runtime: str, seconds: float | None) -> str:
     if seconds is None:
         return f"Runs on {runtime}."
     return f"Takes about {max(1, round(seconds * 1000)):,} ms an essay here, on {runtime}."
+
+
+def reason_of(detail: ErrorDetail) -> str:
+    """An error as a sentence, with what to do."""
+    return " ".join(map(_sentence, filter(None, (detail.message, detail.hint))))
 
 
 def _advice(flag: Flag) -> str:

@@ -155,10 +155,42 @@ def test_models_and_prompts_are_tables(address: str) -> None:
     assert "2 to 12 by 1" in fairmark("prompts", url=address).stdout
 
 
+def marked_table(path: Path, number: int, mark: str = "3") -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["essay_id", "essay", "score", "rater1", "rater2"])
+        writer.writerows([[f"e{n}", made_essay(n), 1 + n % 5, 1 + n % 5, 1 + (n + 1) % 5] for n in range(number)])
+        writer.writerow(["short", "Too short.", mark, mark, mark])
+    return path
+
+
+def test_a_marked_class_is_answered_and_what_got_no_score_is_named(address: str, tmp_path: Path) -> None:
+    table = marked_table(tmp_path / "marked.csv", 36)
+    ended = fairmark("validity", table, "--prompt", "ellipse-overall", "--model", "lexical", url=address)
+    assert ended.returncode == 0, ended.stderr
+    answer, _, head, *bars = ended.stdout.splitlines()
+    assert answer.startswith(("No: ", "Not on this evidence: "))
+    assert head.split("\t") == ["bar", "verdict", "asked", "found"]
+    assert bars[0].startswith("Agrees with you\tmissed")
+    assert any(bar.startswith("Agrees nearly as your raters do with each other\t") for bar in bars)
+    assert "left out: short: the essay has 2 words" in ended.stderr
+    whole = fairmark("validity", table, "--prompt", "ellipse-overall", "--model", "lexical", "--json", url=address)
+    assert json.loads(whole.stdout)["num_essays"] == 36
+
+
+def test_of_a_small_class_the_command_cannot_tell_and_marks_must_be_numbers(address: str, tmp_path: Path) -> None:
+    small = marked_table(tmp_path / "small.csv", 5)
+    ended = fairmark("validity", small, "--prompt", "ellipse-overall", url=address)
+    assert ended.stdout.startswith("Cannot tell: 5 marked essays are too few")
+    wrong = fairmark("validity", marked_table(small, 5, "good"), "--prompt", "ellipse-overall", url=address)
+    assert wrong.returncode == 2
+    assert "essay 'short': its score must be a number" in wrong.stderr
+
+
 def test_the_help_in_the_documentation_is_the_commands() -> None:
     text = DOCUMENT.read_text("utf-8")
     (scoring,) = (each for each in parser()._subparsers._group_actions if each.choices)
-    for shown in (parser(), scoring.choices["score"]):
+    for shown in (parser(), scoring.choices["score"], scoring.choices["validity"]):
         assert shown.format_help().strip() in text
 
 

@@ -56,7 +56,7 @@ def answers_to_everything(service: Service) -> Iterator[httpx.Response]:
     for body in (GOOD, GOOD, *WRONG, *BROKEN):
         content = json.dumps(body)
         headers = {**SENT, "Content-Type": "application/json"}
-        for path in ("/score", "/compare", "/score_batch"):
+        for path in ("/score", "/compare", "/explain", "/score_batch"):
             whole = content if path != "/score_batch" else json.dumps({"essays": [body]})
             yield http.post(path, content=whole, headers=headers, params={"essay": ESSAY_CANARY})
         yield http.post("/score", content=content[:-2], headers=headers)
@@ -64,7 +64,18 @@ def answers_to_everything(service: Service) -> Iterator[httpx.Response]:
     yield http.post("/score", content=ESSAY.encode("utf-16"), headers={"Content-Type": "application/json"})
     for headers in (SENT, {"Authorization": f"Bearer {TOKEN_CANARY}"}, {"Authorization": TOKEN_CANARY[:-1]}):
         yield http.post("/cache/purge", json={"essay": ESSAY}, headers=headers)
-    for path in ("/livez", "/readyz", "/metrics", "/status", "/models", "/prompts", "/docs", "/docs.json", "/nowhere"):
+    for path in (
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/status",
+        "/models",
+        "/prompts",
+        "/drift",
+        "/docs",
+        "/docs.json",
+        "/nowhere",
+    ):
         yield http.get(path, headers=SENT, params={"essay": ESSAY_CANARY})
         yield http.delete(path, headers=SENT)
 

@@ -11,12 +11,14 @@ from scipy.stats import binomtest
 
 from data.rows import Writer
 from data.tables import audit_table
+from essays.bars import Bar, Measured
 from essays.calibration import Band, Calibration, PromptCalibration
 from essays.metrics import standardized_mean_difference
 from essays.params import read_params
+from essays.sureness import mean_difference_error, share_interval
 from tests.training.simulation import ELLIPSE, joined, simulated_scores
 from training.bands import pooled_bands
-from training.bars import Bar, Measured, missed_measures
+from training.bars import missed_measures
 from training.baselines import LENGTH_ONLY, MEAN_GRADE
 from training.calibrate import fit_calibration
 from training.evaluate import Evaluator
@@ -27,7 +29,6 @@ from training.hand_off import hand_off
 from training.report import band_table
 from training.subgroups import SMALLEST_GROUP, attributes_of, groups_of
 from training.summary import summarise, write_metrics
-from training.sureness import mean_difference_error, share_interval
 from training.validity import validity
 from training.validity_page import interval, shown, validity_page
 from training.validity_tree import KEYS, validity_tree

@@ -14,6 +14,8 @@ const SVG = "http://www.w3.org/2000/svg";
 
 const element = (id) => document.getElementById(id);
 const run = { essays: [], marks: [], outcomes: new Map(), drawn: [], stopped: true, name: "" };
+const judges = "judges" in element("class-form").dataset;
+const startLabel = element("start").textContent;
 let lastKept = 0;
 
 class Away extends Error {}
@@ -146,6 +148,7 @@ function outcomeOf(result) {
     score: result.score,
     low: result.interval[0],
     high: result.interval[1],
+    unit: result.unit_score,
     range: result.score_range,
     look: result.hand_off,
     flags: result.flags.map(({ message }) => message),
@@ -166,6 +169,7 @@ async function start(event) {
       run.name = files.length === 1 ? files[0].name : `${files.length} files`;
     }
     if (!run.essays.length) throw new Error("Choose a file with essays first.");
+    if (judges) requireMarks(run.essays);
   } catch (error) {
     failed.textContent = `Error: ${error.message}`;
     failed.hidden = false;
@@ -268,10 +272,70 @@ function finish(begun, why) {
     element("start").focus();
     return;
   }
-  element("start").textContent = "Score the class";
+  element("start").textContent = startLabel;
   const seconds = (performance.now() - begun.at) / 1000;
   say(`Done: ${plural(run.essays.length, "essay", "essays")} in ${plural(Math.round(seconds), "second", "seconds")}.`);
-  element("results-title").focus();
+  if (judges) judge();
+  else element("results-title").focus();
+}
+
+// --- A class that its teacher marked
+
+function requireMarks(essays) {
+  const unmarked = essays.find((essay) => !essay.error && typeof essay.marks?.[0] !== "number");
+  if (unmarked) throw new Error(`${unmarked.id}: it has no score of yours. Each row needs a number in the column score.`);
+}
+
+async function judge() {
+  const scored = finished().filter(({ outcome }) => outcome.score !== undefined);
+  const essays = scored.map(({ essay: { marks }, outcome }) => ({
+    score: outcome.score,
+    unit_score: outcome.unit,
+    interval: [outcome.low, outcome.high],
+    human_score: marks[0],
+    rater_scores: marks.slice(1).every((mark) => mark !== null) ? marks.slice(1) : null,
+  }));
+  element("validity").hidden = true;
+  if (!essays.length) return say("No essay got a score; the table says why.");
+  const body = JSON.stringify({ prompt_id: element("prompt_id").value, model: element("model").value, essays });
+  try {
+    const { ok, given } = await ask("/validity", { body, headers: { "Content-Type": "application/json", ...authorization() } });
+    if (!ok) return say(`Not compared. ${remark(given.error).error}`);
+    showValidity(given);
+  } catch (error) {
+    if (!(error instanceof Away)) throw error;
+    say(`Scored, but not compared, since ${error.message}. Press “${startLabel}” again.`);
+  }
+}
+
+function showValidity(given) {
+  const [head, ...rest] = given.answer.split(/(?<=^[^:.]+)[:.] /);
+  element("validity-title").textContent = head;
+  element("validity-answer").textContent = sentence(rest.join(" "));
+  element("validity").dataset.use = given.use;
+  element("bars").replaceChildren(...given.bars.map(barRow));
+  element("validity").hidden = false;
+  element("validity-title").focus();
+}
+
+function barRow(bar) {
+  const row = document.createElement("tr");
+  const name = document.createElement("th");
+  name.scope = "row";
+  name.textContent = bar.title;
+  const found = document.createElement("span");
+  found.className = "kind";
+  found.textContent = sentence(bar.found);
+  name.append(found);
+  row.append(name);
+  const verdict = bar.verdict === "cannot_tell" ? "cannot tell" : `${bar.verdict}${bar.sure ? "" : ", not sure"}`;
+  for (const [text, kind] of [[bar.asked, "number"], [verdict, `verdict ${bar.verdict}`]]) {
+    const cell = document.createElement("td");
+    cell.className = kind;
+    cell.textContent = text;
+    row.append(cell);
+  }
+  return row;
 }
 
 /** Essays that have an outcome, in the order of the input. */
@@ -372,7 +436,7 @@ document.addEventListener("input", (event) => {
 });
 document.addEventListener("change", (event) => {
   if (event.target.id !== "file") return;
-  element("start").textContent = "Score the class";
+  element("start").textContent = startLabel;
 });
 document.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -394,6 +458,7 @@ document.addEventListener("click", (event) => {
     element("class-form").reset();
     element("rows").replaceChildren();
     element("results").hidden = element("work").hidden = true;
+    if (judges) element("validity").hidden = true;
     describeChoice();
     element("file").focus();
   }

@@ -64,10 +64,10 @@ function show(page) {
   if (key) element("api_key").value = key;
   refresh();
   const wrong = document.querySelector("[aria-invalid=true]");
-  const target = wrong || element("result-title") || element("main");
+  const target = wrong || element("explanation-title") || element("result-title") || element("main");
   target.focus({ preventScroll: true });
   const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-  (target.closest(".result") || target).scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
+  (target.closest(".explanation, .result") || target).scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
 }
 
 async function score(event) {
@@ -76,7 +76,10 @@ async function score(event) {
   const button = form.querySelector("button");
   if (button.getAttribute("aria-disabled") === "true") return;
   button.setAttribute("aria-disabled", "true");
-  element("busy").textContent = "Scoring with every model…";
+  const explains = event.submitter?.name === "explain";
+  const label = event.submitter?.textContent;
+  if (explains) event.submitter.textContent = "Scoring once without each sentence…";
+  element("busy").textContent = explains ? "Scoring once without each sentence…" : "Scoring with every model…";
   const slow = window.setTimeout(() => {
     element("busy").textContent = "Still scoring: the service is slow just now. Your text is safe here.";
   }, SLOW_MS);
@@ -86,8 +89,9 @@ async function score(event) {
     const signal = AbortSignal.timeout(TIMEOUT_MS);
     const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(fields), signal });
     show(await answer.text());
-    remember();
+    if (!explains) remember();
   } catch (error) {
+    if (explains) event.submitter.textContent = label;
     button.removeAttribute("aria-disabled");
     const late = error.name === "TimeoutError";
     element("busy").textContent = late

@@ -50,7 +50,7 @@ function parseTable(text) {
   return rows;
 }
 
-/** Essays of a table: `{id, text}`, or `{id, error}` for a row that holds none. */
+/** Essays of a table: `{id, text}`, with `marks` (the teacher's score, two raters') where they are there, or `{id, error}` for a row that holds none. */
 function essaysOfTable(text) {
   const [head, ...rows] = parseTable(text);
   const names = (head || []).map((name) => name.trim().toLowerCase());
@@ -58,13 +58,20 @@ function essaysOfTable(text) {
   const essay = column("essay", "full_text", "text");
   if (essay < 0) throw new Error(`The table needs a column named essay; found: ${names.join(", ").slice(0, 200) || "nothing"}.`);
   const id = column("essay_id", "text_id", "id", "name");
+  const marks = [column("score", "human_score", "mark", "grade"), column("rater1"), column("rater2")];
   return rows.map((cells, index) => {
     const name = (id >= 0 && cells[id]) || String(index + 1);
     if (cells.length !== head.length) {
       return { id: name, error: `The row has ${cells.length} cells; the first line names ${head.length}.` };
     }
-    return { id: name, text: cells[essay] };
+    return { id: name, text: cells[essay], marks: marks.map((place) => numberOf(cells[place])) };
   });
+}
+
+/** A number as people write it, or null. */
+function numberOf(cell) {
+  const plain = (cell ?? "").trim().replace(",", ".");
+  return plain && Number.isFinite(Number(plain)) ? Number(plain) : null;
 }
 
 /** Files of a zip archive, as `{name, bytes}`, with bounds on all that they may become. */

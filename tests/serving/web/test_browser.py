@@ -75,11 +75,20 @@ def handed_off(page: Page) -> Page:
     return page
 
 
+def explained(page: Page) -> Page:
+    answered(page)
+    page.get_by_role("button", name="Show what each sentence adds").click()
+    expect(page.locator("#explanation-title")).to_be_visible()
+    page.locator("summary").click()
+    return page
+
+
 STATES: dict[str, Callable[[Page], Page]] = {
     "form": lambda page: page,
     "result": answered,
     "error": refused,
     "hand-off": handed_off,
+    "explanation": explained,
 }
 
 
@@ -115,6 +124,43 @@ def test_the_whole_form_by_keyboard_alone(open_page: Open) -> None:
     expect(page.locator("#result-title")).to_be_focused()
     assert page.evaluate("document.activeElement.textContent").strip().endswith("on a scale from 2 to 12")
     expect(page.locator(".facts")).to_contain_text("lexical, version")
+
+
+def test_sentences_are_explained_by_keyboard_and_the_highlight_goes_off_and_on(open_page: Open) -> None:
+    page = answered(open_page())
+    button = page.get_by_role("button", name="Show what each sentence adds")
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if button.evaluate("(button) => button === document.activeElement"):
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator("#explanation-title")).to_be_focused()
+    expect(page.locator(".explained")).to_contain_text("However we have no laboratory")
+    assert ESSAY.count(".") == 4 == page.locator(".explanation tbody tr").count()
+    strongest = page.locator("mark.adds-3, mark.takes-3").first
+    marked = "(mark) => getComputedStyle(mark).backgroundColor !== 'rgba(0, 0, 0, 0)'"
+    assert strongest.evaluate(marked)
+    assert " the score: " in (strongest.text_content() or "")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Highlight the sentences")).to_be_focused()
+    page.keyboard.press("Space")
+    assert not strongest.evaluate(marked)
+    assert page.locator(".explained").inner_text() == ESSAY
+    page.keyboard.press("Space")
+    assert strongest.evaluate(marked)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("rowheader", name="However we have no laboratory")).to_be_visible()
+    expect(page.locator("#history tbody tr")).to_have_count(1)
+
+
+def test_without_javascript_sentences_are_explained_too(open_page: Open) -> None:
+    page = explained(open_page(javascript=False))
+    assert page.locator(".explained mark").count() > 0
+    expect(page.get_by_role("rowheader", name="However we have no laboratory")).to_be_visible()
+    strongest = page.locator("mark.adds-3, mark.takes-3").first
+    page.get_by_label("Highlight the sentences").uncheck()
+    assert strongest.evaluate("(mark) => getComputedStyle(mark).textDecorationLine") == "none"
 
 
 def test_what_is_known_of_a_model_follows_the_choice(open_page: Open) -> None:

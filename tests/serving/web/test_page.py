@@ -94,6 +94,40 @@ def test_a_flagged_essay_may_be_scored_as_advice_by_a_second_button(client: Test
         assert "Advice only" not in page.text
 
 
+def test_a_result_may_be_explained_and_stands_where_that_fails(client: TestClient) -> None:
+    assert 'name="explain" value="yes"' in client.post("/", data=GOOD).text
+    explained = client.post("/", data={**GOOD, "explain": "yes"})
+    assert explained.text.count('<td class="number">') >= 4
+    assert "<mark class=" in explained.text
+    one_sentence = re.sub(r"[.,]", "", ESSAY)
+    failed = client.post("/", data={**GOOD, "essay": one_sentence, "explain": "yes"})
+    assert failed.status_code == 200
+    assert "No explanation:</strong> Essay: it is one sentence" in failed.text
+    assert '<span class="score">' in failed.text
+
+
+def test_an_explanation_of_advice_is_advice(client: TestClient) -> None:
+    flagged = {**GOOD, "essay": " ".join([ESSAY] * 8)}
+    advised = client.post("/", data={**flagged, "advisory": "yes"})
+    assert 'name="explain" value="advice"' in advised.text
+    explained = client.post("/", data={**flagged, "explain": "advice"})
+    assert explained.status_code == 200
+    assert "Advice only" in explained.text
+    assert "What each sentence adds" in explained.text
+    assert client.post("/", data={**flagged, "explain": "yes"}).status_code == 422
+
+
+def test_marked_sentences_are_never_markup(client: TestClient) -> None:
+    essay = f"<b>bold</b> & so on. {ESSAY} <script>alert(1)</script>."
+    page = client.post("/", data={**GOOD, "essay": essay, "explain": "yes"}).text
+    assert "<b>" not in page
+    assert "<script>alert" not in page
+    explained = re.search(r'<p class="explained">(.*?)</p>', page, re.DOTALL)
+    assert explained
+    shown = re.sub(r'<span class="unseen">.*?</span>|</?mark[^>]*>', "", explained.group(1))
+    assert html.unescape(shown) == essay
+
+
 def test_what_was_written_stays_in_the_form_and_is_never_markup(client: TestClient) -> None:
     essay = '</textarea><script>alert(1)</script> & "quotes" ' + ESSAY
     for data in ({**GOOD, "essay": essay}, {**GOOD, "essay": essay, "prompt_id": "<b>"}):
