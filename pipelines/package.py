@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from data.corpora import CORPORA, CorpusName
+from data.corpora import CorpusName, all_corpora
 from data.folds import SplitConfig
 from data.refit import is_refit
 from essays.console import run, say, wrote
@@ -54,7 +54,7 @@ def _facts(model: str, fold: int, models: tuple[str, ...]) -> Facts:
     return Facts(
         name=model,
         metrics=_metrics(model, fold, corpora, split),
-        corpora=tuple(CorpusSource(name=name, licence=CORPORA[name].licence) for name in corpora),
+        corpora=tuple(CorpusSource(name=name, licence=all_corpora()[name].licence) for name in corpora),
         git_commit=git_commit(),
         pipeline_digest=pipeline_digest([*models, ENSEMBLE] if model == ENSEMBLE else [model]),
         gate_file=GATE_FOLDER / GATE_FILE,
