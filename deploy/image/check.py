@@ -32,8 +32,9 @@ def main() -> None:
     """Scan, start, ask, stop."""
     parser = argparse.ArgumentParser(prog="python -m deploy.image.check", description="Check a built image.")
     parser.add_argument("--tag", default="fairmark:cpu", help="name of the image (default: %(default)s)")
+    parser.add_argument("--layers-only", action="store_true", help="only look for secrets in its layers")
     options = parser.parse_args()
-    run(lambda: check(options.tag))
+    run(lambda: check_layers(find_engine(), options.tag) if options.layers_only else check(options.tag))
 
 
 def check(tag: str) -> None:

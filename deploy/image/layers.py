@@ -13,7 +13,7 @@ from pathlib import Path
 MAX_READ_BYTES = 2_000_000
 """Larger files are libraries and graphs; a credential in one would not be found by its form."""
 _NAMES = re.compile(
-    r"(^|/)(\.git|\.env|\.aws|\.ssh|\.netrc|\.pypirc|\.kaggle|fairmark\.toml|config\.local|pip\.conf|id_rsa|id_ed25519)(/|$)"
+    r"(^|/)(\.git|\.env|\.aws|\.ssh|\.netrc|\.pypirc|\.kaggle|fairmark\.toml|config\.local|id_rsa|id_ed25519)(/|$)"
     r"|(^|/)(\.make|mlruns|data/raw|data/processed)/|(^|/)app/bento/src/(?!(essays|serving|requirements)(/|$)|bentofile\.yaml$)"
 )
 _CONTENTS = {
