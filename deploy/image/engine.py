@@ -63,9 +63,8 @@ class Buildah:
         """The image's own entry point as the image's user, on this machine's network."""
         container = self._output("from", tag)
         try:
-            entry = self._output(
-                "inspect", "--format", '{{join .OCIv1.Config.Entrypoint "\\n"}}', container
-            ).splitlines()
+            each_word = '{{range .OCIv1.Config.Entrypoint}}{{.}}{{"\\n"}}{{end}}'
+            entry = self._output("inspect", "--format", each_word, container).splitlines()
             variables = [option for name, value in environment.items() for option in ("--env", f"{name}={value}")]
             yield from _running(["buildah", "run", *variables, container, "--", *entry], self.environment())
         finally:
