@@ -65,8 +65,11 @@ class Buildah:
         try:
             each_word = '{{range .OCIv1.Config.Entrypoint}}{{.}}{{"\\n"}}{{end}}'
             entry = self._output("inspect", "--format", each_word, container).splitlines()
-            variables = [option for name, value in environment.items() for option in ("--env", f"{name}={value}")]
-            yield from _running(["buildah", "run", *variables, container, "--", *entry], self.environment())
+            # By name: a value in a command line is everybody's to read.
+            variables = [option for name in environment for option in ("--env", name)]
+            yield from _running(
+                ["buildah", "run", *variables, container, "--", *entry], {**self.environment(), **environment}
+            )
         finally:
             call(["buildah", "rm", container], self.environment())
 

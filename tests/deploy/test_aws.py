@@ -18,21 +18,27 @@ NEW, OLD = (f"1.dkr.ecr.{REGION}.amazonaws.com/fairmark@sha256:{digit * 64}" for
 PARAMETER = "/fairmark/ours/image"
 
 
-@pytest.fixture
-def ssm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An account with two instances of the stack and one of another's."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    with mock_aws():
+@pytest.fixture(scope="module")
+def account() -> Iterator[None]:
+    """Two instances of the stack and one of another's."""
+    with pytest.MonkeyPatch.context() as patch, mock_aws():
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", REGION)
         ec2 = boto3.client("ec2")
         image_id = ec2.describe_images()["Images"][0]["ImageId"]
         for stack, num in (("ours", 2), ("another", 1)):
             tags = [{"ResourceType": "instance", "Tags": [{"Key": "fairmark-stack", "Value": stack}]}]
             ec2.run_instances(ImageId=image_id, MinCount=num, MaxCount=num, TagSpecifications=tags)
-        client = boto3.client("ssm")
-        client.put_parameter(Name=PARAMETER, Value=OLD, Type="String")
-        yield client
+        yield
+
+
+@pytest.fixture
+def ssm(account: None) -> Any:
+    """The stack serves the old image."""
+    client = boto3.client("ssm")
+    client.put_parameter(Name=PARAMETER, Value=OLD, Type="String", Overwrite=True)
+    return client
 
 
 class Watched:

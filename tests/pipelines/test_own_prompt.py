@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from essays.errors import InvalidManifest
+from export.bundles import find_bundle
 from pipelines.dependencies import root_packages
+from pipelines.extracted import extracted
+from serving.catalogue import read_model
 from tests.made_essays import made_essay
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +117,7 @@ def test_a_new_prompt_sets_parameters_and_stages(added: Path) -> None:
 
 
 @pytest.mark.slow
-def test_fifty_marked_essays_become_a_prompt_that_is_served(added: Path) -> None:
+def test_fifty_marked_essays_become_a_prompt_that_is_served(added: Path, tmp_path: Path) -> None:
     walked = run(added, ROAD, "town-1", made_essay(9100, 16))
     assert walked.returncode == 0, walked.stderr[-3000:]
     answers = json.loads(walked.stdout.splitlines()[-1])
@@ -125,6 +129,10 @@ def test_fifty_marked_essays_become_a_prompt_that_is_served(added: Path) -> None
     ]
     card = next((added / "served").rglob("card.md")).read_text("utf-8")
     assert f"town-1: {LICENCE}" in card
+    # Another checkout does not know the prompt, and says so.
+    (elsewhere,) = extracted([find_bundle("lexical", added / "out/bundles")], tmp_path)
+    with pytest.raises(InvalidManifest, match=r"essays/prompts\.toml has no town-1; serve from the checkout"):
+        read_model(elsewhere)
 
 
 def test_more_essays_replace_the_first_and_a_changed_file_is_refused(added: Path) -> None:
