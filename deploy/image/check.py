@@ -77,9 +77,9 @@ def require_no_root(pid: int) -> None:
 
 
 def ask() -> Mapping[str, Any]:
-    """The score of our essay on the first prompt that is served."""
+    """The score of our essay on the first prompt that is served; as advice, since it may be off that prompt's topic."""
     prompt_id = _json(urllib.request.Request(f"http://127.0.0.1:{PORT}/prompts"))["prompts"][0]["prompt_id"]
-    body = json.dumps({"essay": ESSAY, "prompt_id": prompt_id}).encode()
+    body = json.dumps({"essay": ESSAY, "prompt_id": prompt_id, "advisory": True}).encode()
     headers = {"content-type": "application/json"}
     return _json(urllib.request.Request(f"http://127.0.0.1:{PORT}/score", body, headers))
 

@@ -65,11 +65,9 @@ class Buildah:
         try:
             each_word = '{{range .OCIv1.Config.Entrypoint}}{{.}}{{"\\n"}}{{end}}'
             entry = self._output("inspect", "--format", each_word, container).splitlines()
-            # By name: a value in a command line is everybody's to read.
-            variables = [option for name in environment for option in ("--env", name)]
-            yield from _running(
-                ["buildah", "run", *variables, container, "--", *entry], {**self.environment(), **environment}
-            )
+            # Not by name, as Docker takes them: buildah 1.28 passes nothing then.
+            variables = [option for name, value in environment.items() for option in ("--env", f"{name}={value}")]
+            yield from _running(["buildah", "run", *variables, container, "--", *entry], self.environment())
         finally:
             call(["buildah", "rm", container], self.environment())
 
