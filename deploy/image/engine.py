@@ -8,13 +8,16 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from deploy.processes import UpFailed
 from essays.console import say
 
 BUILDAH_DEFAULTS = {"BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "vfs"}
+STOP_PATIENCE_S = 60.0
 BASE_PACKAGES = "python3,python3-venv,ca-certificates,libgomp1"
 """What the official Python image has beside Debian, as far as the service needs it."""
 
@@ -121,5 +124,14 @@ def _running(command: Sequence[str], environment: Mapping[str, str]) -> Iterator
     try:
         yield process
     finally:
+        # buildah's end is not that of what it runs: without a daemon or a namespace those are processes like any other.
+        inside = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.terminate()
-        process.wait(timeout=60)
+        for each in inside:
+            with suppress(psutil.NoSuchProcess):
+                each.terminate()
+        _, left = psutil.wait_procs(inside, timeout=STOP_PATIENCE_S)
+        for each in left:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.wait(timeout=STOP_PATIENCE_S)
