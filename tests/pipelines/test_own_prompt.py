@@ -38,7 +38,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["train"]["lexical"] |= {"feature_shares": [0.3], "penalties": [1.0], "num_averaged": 1}
     params["gate"]["num_essays"] = 20
     params["robustness"] |= {"num_essays": 2, "num_essays_of_encoders": 2}
-    params["evaluate"]["num_resamples"] = 50
+    params["evaluate"]["num_resamples"] = 100
     (folder / "params.yaml").write_text(yaml.safe_dump(params), "utf-8")
     return folder
 
