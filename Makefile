@@ -11,6 +11,7 @@ REQUESTS ?= 2400
 SOAK_REQUESTS ?= 12000
 FUZZ_SECONDS ?= 600
 HTTPS_PORT ?= 8443
+VARIANT ?= cpu
 SEED_OF_CHAOS = $(or $(SEED),5)
 BIN := .venv/bin
 # Commands that stages start by name (`python`, `dvc`) are the environment's.
@@ -138,6 +139,24 @@ check-static: $(ENVIRONMENT) ## Style, types and import rules alone
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pipelines.dependencies
+
+.PHONY: docs
+docs: $(ENVIRONMENT) ## The documentation as a site, into out/site; asks no network
+	@$(BIN)/mkdocs build --quiet --strict && echo "wrote out/site" >&2
+
+.PHONY: check-deploy
+check-deploy: $(ENVIRONMENT) ## cfn-lint on the CloudFormation template, zizmor (and actionlint, where it is) on the workflows
+	@$(BIN)/cfn-lint deploy/cloudformation.yaml
+	@$(BIN)/zizmor --quiet --offline .github/workflows
+	@if command -v actionlint >/dev/null; then actionlint; else echo "no actionlint here: workflows were read by zizmor alone" >&2; fi
+
+.PHONY: image
+image: $(ENVIRONMENT) ## The container image, by Docker or buildah; VARIANT=gpu; BASE=debian makes its base without a registry
+	@$(BIN)/python -m deploy.image.build --variant $(VARIANT) $(if $(BASE),--base $(BASE)) -- $(IMAGE_OPTIONS)
+
+.PHONY: image-check
+image-check: $(ENVIRONMENT) ## The built image: no secret in a layer, not root, ready, and an essay scored; after make up
+	@$(BIN)/python -m deploy.image.check --tag fairmark:$(VARIANT)
 
 .PHONY: format
 format: $(ENVIRONMENT) ## Put the code into its normal form

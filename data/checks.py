@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from data.rows import Essay
 from essays.errors import BadCorpus, BadInput
-from essays.prompts import get_prompt
+from essays.prompts import Prompt, get_prompt
 
 _SHOWN = 20
 """Faults that a message lists before it only counts them."""
@@ -37,9 +37,9 @@ def named_cells(header: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
     return dict(zip(header, cells, strict=True))
 
 
-def check_essays(essays: Sequence[Essay]) -> None:
+def check_essays(essays: Sequence[Essay], find_prompt: Callable[[str], Prompt] = get_prompt) -> None:
     """Pass essays that every later stage may use, or raise BadCorpus with every fault by essay id."""
-    faults = [*_repeated_ids(essays), *(fault for essay in essays for fault in _faults_of(essay))]
+    faults = [*_repeated_ids(essays), *(fault for essay in essays for fault in _faults_of(essay, find_prompt))]
     _require_none("essays", faults if essays else ["there are none"])
 
 
@@ -57,13 +57,13 @@ def _repeated_ids(essays: Iterable[Essay]) -> Iterator[str]:
             yield f"{essay_id}: the id stands {count} times; expected once"
 
 
-def _faults_of(essay: Essay) -> Iterator[str]:
+def _faults_of(essay: Essay, find_prompt: Callable[[str], Prompt]) -> Iterator[str]:
     if not essay.text:
         yield f"{essay.essay_id}: no text"
     if not essay.assignment:
         yield f"{essay.essay_id}: no assignment"
     try:
-        prompt = get_prompt(essay.prompt_id)
+        prompt = find_prompt(essay.prompt_id)
         if prompt.corpus != essay.corpus:
             yield f"{essay.essay_id}: prompt {essay.prompt_id} belongs to corpus {prompt.corpus}, not {essay.corpus}"
         prompt.score_range.classes([essay.score])

@@ -1,17 +1,36 @@
 """The corpora: whose they are, on what terms, and the exact files that `data.fetch` must find.
 
-To add one: an entry here, a reader beside `ellipse.py` (listed in `data.prepare`), and its prompts in
-`essays/prompts.toml`.
+One that is a CSV of marked essays on one prompt is brought in by `python -m pipelines.add_prompt`, which lists it in
+`corpora.toml` beside this file. To add one of another form: an entry here, a reader beside `ellipse.py` (listed in
+`data.prepare`), and its prompts in `essays/prompts.toml`.
 """
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
-CorpusName = Literal["ellipse", "asap-aes"]
+from pydantic import AfterValidator, Field
+
+from essays.params import Section, parse_params
 
 RAW_FOLDER = Path("data/raw")
+OWN_CORPORA_FILE = Path(__file__).with_name("corpora.toml")
+OWN_CSV = "essays.csv"
+"""The file of a corpus of one's own, below `data/raw/NAME/`."""
+
+
+def _known(name: str) -> str:
+    if name not in all_corpora():
+        known = ", ".join(all_corpora())
+        raise ValueError(f"no such corpus; known: {known}; `python -m pipelines.add_prompt` adds one of your own")
+    return name
+
+
+CorpusName = Annotated[str, AfterValidator(_known)]
+"""As params.yaml names it; one that nobody listed is refused there."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +42,7 @@ class CorpusFile:
     sha256: str
     size_bytes: int
     url: str
-    """Where the owner publishes it."""
+    """Where the owner publishes it; empty for a file of one's own."""
     kaggle: bool = False
     """Whether the address wants a Kaggle token of somebody who accepted the competition's rules."""
     optional: bool = False
@@ -101,7 +120,7 @@ _ASAP_FILES = (
     _fold_file(4, "test", 14083, "4e03bb0a5c42b0c97aee01feee3a3190a1981c926919faab7be44b0531626028"),
 )
 
-CORPORA: Mapping[CorpusName, Corpus] = {
+_PUBLISHED: Mapping[CorpusName, Corpus] = {
     "ellipse": Corpus(
         name="ellipse",
         title="ELLIPSE (test file): essays by English learners",
@@ -117,3 +136,31 @@ CORPORA: Mapping[CorpusName, Corpus] = {
         files=_ASAP_FILES,
     ),
 }
+
+
+class OwnCorpus(Section):
+    """An entry of `corpora.toml`: essays of one's own on one prompt, which has the corpus's name."""
+
+    title: str
+    licence: str
+    """On what terms they may be used; goes into the manifest of every model trained on them."""
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size_bytes: int = Field(gt=0)
+
+
+@cache
+def all_corpora() -> Mapping[CorpusName, Corpus]:
+    """Every known corpus by its name: the published ones, then one's own. Raises BadParams."""
+    tables = tomllib.loads(OWN_CORPORA_FILE.read_text(encoding="utf-8"))
+    own = {name: parse_params(table, name, OwnCorpus, OWN_CORPORA_FILE) for name, table in tables.items()}
+    return {**_PUBLISHED, **{name: _own_corpus(name, listed) for name, listed in own.items()}}
+
+
+def is_own(name: CorpusName) -> bool:
+    """Whether this corpus is a CSV of one's own."""
+    return name not in _PUBLISHED
+
+
+def _own_corpus(name: str, listed: OwnCorpus) -> Corpus:
+    file = CorpusFile(path=OWN_CSV, sha256=listed.sha256, size_bytes=listed.size_bytes, url="")
+    return Corpus(name=name, title=listed.title, licence=listed.licence, page=str(OWN_CORPORA_FILE), files=(file,))

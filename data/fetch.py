@@ -15,6 +15,7 @@ from essays.errors import BadCorpus
 
 MIRROR_VARIABLE = "ESSAYS_MIRROR"
 KAGGLE_VARIABLES = ("KAGGLE_USERNAME", "KAGGLE_KEY")
+_REPLACE = "python -m pipelines.add_prompt --replace --csv FILE --prompt-id"
 
 
 def mirror_folder() -> Path | None:
@@ -46,7 +47,8 @@ def _fetch_file(corpus: Corpus, file: CorpusFile, target: Path, mirror: Path | N
     """Put one file in place and tell where it came from."""
     mirrored = mirror / corpus.name / file.path if mirror else None
     if target.exists():
-        _require_digest(target, file, "delete it and fetch again")
+        again = "delete it and fetch again" if file.url else f"if the change is meant: {_REPLACE} {corpus.name}"
+        _require_digest(target, file, again)
         return "was here"
     if mirrored and mirrored.exists():
         _require_digest(mirrored, file, f"mend the mirror, or unset {MIRROR_VARIABLE} to download")
@@ -54,6 +56,8 @@ def _fetch_file(corpus: Corpus, file: CorpusFile, target: Path, mirror: Path | N
         return "from the mirror"
     if file.optional:
         return "left out: optional, and in no mirror"
+    if not file.url:
+        raise BadCorpus(f"{target}: not here, and nobody publishes it; {_what_to_do(corpus, file, target)}")
     if file.kaggle and token is None:
         reason = "not here, and Kaggle gives it only to accounts that accepted the rules"
         raise BadCorpus(f"{target}: {reason}; {_what_to_do(corpus, file, target)}")
@@ -97,11 +101,13 @@ def _require_digest(path: Path, file: CorpusFile, what_to_do: str) -> None:
 
 def _what_to_do(corpus: Corpus, file: CorpusFile, target: Path) -> str:
     """The ways to this file that are left to a person."""
-    page = f"accept the rules at {corpus.page} and " if file.kaggle else ""
-    steps = [
-        f"{page}download {Path(file.path).name} from {corpus.page if file.kaggle else file.url} to {target}",
-        f"set {MIRROR_VARIABLE} to a folder that holds {corpus.name}/{file.path}",
-    ]
+    by_hand = _download_step(corpus, file, target) if file.url else f"put the file that was added to {target}"
+    steps = [by_hand, f"set {MIRROR_VARIABLE} to a folder that holds {corpus.name}/{file.path}"]
     if file.kaggle:
         steps.insert(1, f"accept the rules and set {' and '.join(KAGGLE_VARIABLES)} to your Kaggle token")
     return "do one of these, then fetch again:" + "".join(f"\n  - {step}" for step in steps)
+
+
+def _download_step(corpus: Corpus, file: CorpusFile, target: Path) -> str:
+    page = f"accept the rules at {corpus.page} and " if file.kaggle else ""
+    return f"{page}download {Path(file.path).name} from {corpus.page if file.kaggle else file.url} to {target}"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from data.corpora import CORPORA, CorpusName
+from data.corpora import CorpusName, all_corpora
 from data.duplicates import near_duplicates
 from data.rows import FAULTS, CorpusRows, Essay
 from essays.metrics import exact_agreement, quadratic_weighted_kappa, seen_range
@@ -41,8 +41,8 @@ def describe_corpus(name: CorpusName, rows: CorpusRows, listed: Mapping[str, Any
     for essay in rows.essays:
         by_prompt.setdefault(essay.prompt_id, []).append(essay)
     return {
-        "title": CORPORA[name].title,
-        "licence": CORPORA[name].licence,
+        "title": all_corpora()[name].title,
+        "licence": all_corpora()[name].licence,
         "raw_rows": rows.num_raw_rows,
         "essays": len(rows.essays),
         "prompts": {prompt_id: _describe_prompt(prompt_id, essays) for prompt_id, essays in sorted(by_prompt.items())},

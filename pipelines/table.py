@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from data.corpora import CORPORA, RAW_FOLDER, CorpusName
+from data.corpora import RAW_FOLDER, CorpusName, all_corpora
 from data.fetch import fetch_corpus, kaggle_token, mirror_folder
-from data.prepare import READERS
+from data.prepare import read_corpus
 from data.rows import Essay
 from essays.console import run
 from essays.ensemble import ENSEMBLE
@@ -23,7 +23,7 @@ def main() -> None:
     """Read, compute, print."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.table", description=__doc__)
     parser.add_argument("--oof", type=Path, default=DEFAULT_FOLDER, help="out-of-fold scores (default: %(default)s)")
-    parser.add_argument("--corpus", choices=sorted(CORPORA), default="asap-aes", help="whose essays these are")
+    parser.add_argument("--corpus", choices=sorted(all_corpora()), default="asap-aes", help="whose essays these are")
     options = parser.parse_args()
     run(lambda: print("\n".join(lines(options.oof, options.corpus))))
 
@@ -49,7 +49,8 @@ def read_essays(corpus: CorpusName) -> tuple[Essay, ...]:
     Where that is not here, it is fetched apart from `data/raw`, whose content the default pipeline depends on.
     """
     raw_folder = RAW_FOLDER if (RAW_FOLDER / corpus).is_dir() else OWN_RAW_FOLDER
-    return READERS[corpus](fetch_corpus(CORPORA[corpus], raw_folder, mirror_folder(), kaggle_token())).essays
+    folder = fetch_corpus(all_corpora()[corpus], raw_folder, mirror_folder(), kaggle_token())
+    return read_corpus(corpus, folder).essays
 
 
 def _place(model: str) -> tuple[int, str]:

@@ -85,6 +85,11 @@ def read_model(artifact: LocalArtifact) -> ServedModel:
     """The model of a verified folder. Raises InvalidManifest, naming the file at fault."""
     folder = artifact.folder
     manifest = read_manifest(folder / MANIFEST_FILE)
+    if unknown := [prompt_id for prompt_id in manifest.prompt_ids if prompt_id not in all_prompts()]:
+        raise InvalidManifest(
+            f"{folder / MANIFEST_FILE}: this service's essays/prompts.toml has no {', '.join(unknown)}; serve from the"
+            " checkout in which the prompt was added, or from an image built there"
+        )
     card = folder / CARD_FILE
     return ServedModel(
         artifact=artifact,

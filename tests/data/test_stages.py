@@ -48,7 +48,8 @@ def test_an_unknown_corpus_is_a_misuse(tmp_path: Path):
     (tmp_path / "params.yaml").write_text("corpora: [ellipse, asap]\n")
     done = _run("fetch", tmp_path)
     assert done.returncode == 2
-    assert "corpora.1: Input should be 'ellipse' or 'asap-aes' (found 'asap')" in done.stderr
+    assert "corpora.1: Value error, no such corpus; known: ellipse, asap-aes" in done.stderr
+    assert "pipelines.add_prompt` adds one of your own (found 'asap')" in done.stderr
 
 
 def test_asap_without_a_mirror_or_token_fails_with_the_ways_out(tmp_path: Path):

@@ -1,0 +1,93 @@
+"""`make image-check`: no secret in a layer, not root, ready by its own entry point, and an essay gets a score.
+
+Models come from the store that settings name, else from this checkout's local S3, where `make up` published them.
+"""
+
+import argparse
+import json
+import tempfile
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from deploy.image.engine import Engine, ImageFailed, find_engine
+from deploy.image.layers import scan
+from deploy.service import wait_until_ready
+from deploy.times import Times
+from deploy.up import object_store, require_free
+from essays.console import human_size, run, say
+
+PORT = 3000
+ESSAY = (
+    "Our town should keep the library open on Sundays, because that is when families have time. My sister learned to"
+    " read there on rainy weekends, and she was not the only one. Some people say that it costs too much. However, two"
+    " more hours a week cost less than one street lamp, and they help everybody."
+)
+
+
+def main() -> None:
+    """Scan, start, ask, stop."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.image.check", description="Check a built image.")
+    parser.add_argument("--tag", default="fairmark:cpu", help="name of the image (default: %(default)s)")
+    parser.add_argument("--layers-only", action="store_true", help="only look for secrets in its layers")
+    options = parser.parse_args()
+    run(lambda: check_layers(find_engine(), options.tag) if options.layers_only else check(options.tag))
+
+
+def check(tag: str) -> None:
+    """All of it. Raises ImageFailed with what does not hold."""
+    engine = find_engine()
+    check_layers(engine, tag)
+    require_free(PORT)
+    times = Times()
+    with object_store(times, keep=True) as environment:
+        wanted = {name: value for name, value in environment.items() if name.startswith(("AWS_", "FAIRMARK_STORE__"))}
+        with engine.running(tag, wanted) as process:
+            with times.step("ready"):
+                wait_until_ready(f"http://127.0.0.1:{PORT}", process.poll)
+            require_no_root(process.pid)
+            answer = ask()
+    say(times.table())
+    say(f"{tag}: {answer['score']:g} on {answer['score_range']['low']:g} to {answer['score_range']['high']:g}")
+
+
+def check_layers(engine: Engine, tag: str) -> None:
+    """Raises ImageFailed naming each file that no layer may hold."""
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = Path(scratch) / "image.tar"
+        engine.save(tag, archive)
+        size_bytes, found = archive.stat().st_size, scan(archive)
+    if found:
+        raise ImageFailed("\n".join(f"layer {each.layer}: {each.path}: {each.what}" for each in found))
+    say(f"{tag}: {human_size(size_bytes)}, no secret in any layer")
+
+
+def require_no_root(pid: int) -> None:
+    """Raises ImageFailed where the service, a descendant of the engine's process, runs as root."""
+    service = [
+        child for child in psutil.Process(pid).children(recursive=True) if "bentoml" in " ".join(child.cmdline())
+    ]
+    served_by = {child.uids().effective for child in service if Path(child.exe()).name.startswith("python")}
+    if 0 in served_by:
+        raise ImageFailed("the service runs as root inside the image")
+    say(f"runs as user {', '.join(map(str, sorted(served_by))) or 'of a daemon: not seen from here'}")
+
+
+def ask() -> Mapping[str, Any]:
+    """The score of our essay on the first prompt that is served; as advice, since it may be off that prompt's topic."""
+    prompt_id = _json(urllib.request.Request(f"http://127.0.0.1:{PORT}/prompts"))["prompts"][0]["prompt_id"]
+    body = json.dumps({"essay": ESSAY, "prompt_id": prompt_id, "advisory": True}).encode()
+    headers = {"content-type": "application/json"}
+    return _json(urllib.request.Request(f"http://127.0.0.1:{PORT}/score", body, headers))
+
+
+def _json(request: urllib.request.Request) -> Mapping[str, Any]:
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own address
+        return json.load(answer)
+
+
+if __name__ == "__main__":
+    main()
