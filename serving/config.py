@@ -15,6 +15,7 @@ from serving.access import AccessSettings
 from serving.cache.settings import CacheSettings
 from serving.runtimes.choice import Runtimes, RuntimeSetting
 from serving.runtimes.precision import PrecisionSetting
+from serving.tracing import TracingSettings
 
 
 class ServiceSettings(SettingsSection):
@@ -60,6 +61,8 @@ class ServiceSettings(SettingsSection):
     """Who may call."""
     cache: CacheSettings = Field(default_factory=CacheSettings)
     """Scores that were computed before (`serving.cache`)."""
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
+    """Traces of requests, for whoever looks for lost time."""
 
     @property
     def num_lanes(self) -> int:

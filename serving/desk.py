@@ -17,7 +17,7 @@ from serving.editions import Editions
 from serving.errors import InvalidRequest, NotReady, UpdateRefused
 from serving.lanes import LanePool
 from serving.loading import WarmModels, load_and_warm
-from serving.metrics import Metrics
+from serving.metrics import Load, Metrics
 from serving.schemas import (
     Limits,
     ModelState,
@@ -29,6 +29,7 @@ from serving.schemas import (
     UpdateInfo,
 )
 from serving.scorer import RequestLimits, Scorer
+from serving.tracing import Tracing
 
 SOFTWARE = ("bentoml", "onnxruntime", "openvino", "tokenizers", "numpy")
 
@@ -39,6 +40,7 @@ class Desk:
     def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.tracing = Tracing(settings.tracing, self.metrics.exported)
         self.artifacts: tuple[LocalArtifact, ...] = ()
         """What is served."""
         self._editions = Editions()
@@ -99,6 +101,7 @@ class Desk:
         self._editions.close()
         if self._cache is not None:
             self._cache.close()
+        self.tracing.close()
 
     @property
     def ready(self) -> bool:
@@ -157,8 +160,7 @@ class Desk:
     def render_metrics(self) -> bytes:
         """Prometheus' text."""
         scorer = self._editions.current
-        open_jobs, open_work_s = (scorer.pool.open_jobs, scorer.pool.open_work_s) if scorer else (0, 0.0)
-        return self.metrics.render(self._states, self.artifacts, open_jobs=open_jobs, open_work_s=open_work_s)
+        return self.metrics.render(self._states, self.artifacts, _load(scorer.pool) if scorer else Load())
 
     def _limits(self) -> Limits:
         return Limits(
@@ -194,7 +196,7 @@ class Desk:
             max_wait_s=settings.max_wait_s,
             on_drop=self.metrics.dropped,
         )
-        self._editions.replace(Scorer(warm.catalogue, pool, self.metrics, limits, self._cache))
+        self._editions.replace(Scorer(warm.catalogue, pool, self.metrics, limits, self._cache, self.tracing))
         self._states, self.artifacts = states, tuple(artifacts)
 
     def _finish_update(self, artifacts: Sequence[LocalArtifact], *, switched: bool) -> None:
@@ -221,6 +223,10 @@ def _queue(scorer: Scorer | None) -> QueueInfo | None:
         return None
     pool = scorer.pool
     return QueueInfo(lanes=len(pool.lanes), open_jobs=pool.open_jobs, max_open_jobs=pool.max_open_jobs)
+
+
+def _load(pool: LanePool) -> Load:
+    return Load(pool.open_jobs, pool.open_work_s, pool.max_open_jobs, len(pool.lanes))
 
 
 def _runtimes(pool: LanePool) -> dict[str, str]:

@@ -34,6 +34,7 @@ from serving.schemas import (
     ScoreResponse,
     Timing,
 )
+from serving.tracing import Tracing
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,15 @@ class Scorer:
         pool: LanePool,
         metrics: Metrics,
         limits: RequestLimits,
-        cache: ResultCache | None = None,
+        cache: ResultCache | None,
+        tracing: Tracing,
     ) -> None:
         self.catalogue = catalogue
         self.pool = pool
         self.metrics = metrics
         self.limits = limits
         self.cache = cache
-        self._runs = CachedRuns(catalogue, pool, cache)
+        self._runs = CachedRuns(catalogue, pool, cache, tracing)
 
     async def score(
         self,
@@ -141,6 +143,7 @@ class Scorer:
         text = readable_text(essay)
         findings = [*self.catalogue.gate.findings(text, prompt.prompt_id), *([copy] if copy else [])]
         if findings and not advisory:
+            self.metrics.refused_essay(found.reason for found in findings)
             raise FlaggedEssay(findings)
         return _Admitted(text, findings, started)
 
@@ -168,7 +171,9 @@ class Scorer:
         )
         timing = _timing(parts, admitted.started)
         infer_s = timing.infer / 1000 if any(part.tier == "computed" for part in parts) else None
-        self.metrics.scored(model.name, prompt.prompt_id, grade.unit_score, infer_s)
+        self.metrics.scored(
+            model.name, prompt.prompt_id, grade.unit_score, flags, wait_s=timing.queue / 1000, infer_s=infer_s
+        )
         return ScoreResponse(
             score=grade.score,
             score_range=prompt.score_range,
