@@ -44,9 +44,13 @@ serve: $(ENVIRONMENT) ## Serve what is published already, without the pipeline
 front: $(ENVIRONMENT) ## The same by two instances behind nginx, with TLS and API keys: https://localhost:8443
 	@exec $(BIN)/python -m deploy.up --port $(PORT) --no-pipeline --https-port $(HTTPS_PORT)
 
+.PHONY: stack
+stack: $(ENVIRONMENT) ## All that a site runs: that, PostgreSQL, S3, MLflow and Prometheus; PORT=, HTTPS_PORT=
+	@exec $(BIN)/python -m deploy.stack --port $(PORT) --https-port $(HTTPS_PORT)
+
 .PHONY: down
-down: $(ENVIRONMENT) ## Stop what a killed `make up` may have left running
-	@exec $(BIN)/python -m deploy.up --down
+down: $(ENVIRONMENT) ## Stop what a killed `make up` or `make stack` may have left running
+	@exec $(BIN)/python -m deploy.stack --down
 
 .PHONY: repro
 repro: $(ENVIRONMENT) ## Run the stages whose code, data or parameters changed, and publish what came out
