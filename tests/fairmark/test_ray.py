@@ -27,7 +27,8 @@ HOLD = 96
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A head that scores nothing, and two nodes of one core."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Half a minute by itself, which a busy machine needs for Ray's half a dozen processes.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "180"}
     import ray
     from ray.cluster_utils import Cluster
 
