@@ -158,7 +158,7 @@ def test_models_and_prompts_are_tables(address: str) -> None:
 def test_the_help_in_the_documentation_is_the_commands() -> None:
     text = DOCUMENT.read_text("utf-8")
     (scoring,) = (each for each in parser()._subparsers._group_actions if each.choices)
-    for shown in (parser(), scoring.choices["score"]):
+    for shown in (parser(), scoring.choices["score"], scoring.choices["batch"]):
         assert shown.format_help().strip() in text
 
 
