@@ -19,8 +19,10 @@ from fairmark.ray_engine import AskOnNode, connect, score_on_ray
 from fairmark.results import CsvLines, ResultFile
 from fairmark.sources import Columns, essays_of
 from tests.made_essays import made_essay
+from tests.serving.processes import free_port
 
-pytestmark = pytest.mark.slow
+# Ray warns of its own settings when it makes them.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.use_push_based_shuffle.:DeprecationWarning")]
 HOLD = 96
 
 
@@ -32,12 +34,18 @@ def cluster() -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    started.add_node(num_cpus=1)
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **ports()})
+    started.add_node(num_cpus=1, **ports())
     connect(started.address)
     yield started
     ray.shutdown()
     started.shutdown()
+
+
+def ports() -> dict[str, int]:
+    """Of a node's helpers. Where Ray must find them by itself, it gives up after 15 s, however busy the machine is."""
+    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    return {name: free_port() for name in names}
 
 
 def table_of(folder: Path, number: int) -> Path:
@@ -72,7 +80,7 @@ def test_a_node_that_is_lost_costs_no_essay_and_doubles_none(
     cluster: Any, address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], figure: Callable[[str], None]
 ) -> None:
     number = 3 * HOLD
-    lost = cluster.add_node(num_cpus=1)
+    lost = cluster.add_node(num_cpus=1, **ports())
     table, out = table_of(tmp_path, number), tmp_path / "scores.csv"
     with Client(address) as service:
         ask = AskOnNode(address, service.status().limits, "lexical", 60)
