@@ -102,6 +102,11 @@ test: $(ENVIRONMENT) ## The whole suite; starts what it needs
 client-kill: $(ENVIRONMENT) ## 10,000 essays through `fairmark` with a kill in the middle; rate and memory into out/client-kill.json
 	@CLIENT_ESSAYS=10000 $(BIN)/python -m pytest -q tests/fairmark/test_kill.py -k killed_run
 
+.PHONY: ray-check
+ray-check: $(ENVIRONMENT) ## `fairmark batch --engine ray` on three nodes of this machine, one lost, and a kill; installs Ray
+	@$(PIP) --no-deps --requirement requirements/ray.txt
+	@RAY_CHECK=1 $(BIN)/python -m pytest -q tests/fairmark/test_ray.py
+
 .PHONY: reliability
 reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that has a test; writes reports/reliability.md
 	@$(BIN)/python -m pytest -q -m row --reliability --chaos-requests $(REQUESTS) --soak-requests $(SOAK_REQUESTS)

@@ -107,9 +107,9 @@ def down() -> int:
         for pid in left_behind(word, Path.cwd()):
             say(f"stack: stopping {describe(pid)}")
             end(pid)
-    if pid := local_postgres.left_running(FOLDER / "postgresql"):
-        say(f"stack: stopping {describe(pid)}")
-        end(pid)
+    if server := local_postgres.left_running(FOLDER / "postgresql"):
+        say(f"stack: stopping {describe(server)}")
+        end(server)
     return up.down()
 
 
@@ -133,7 +133,7 @@ def _databases(server: str) -> dict[str, str]:
     with psycopg.connect(server, autocommit=True) as connection:
         there = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
         for name in set(_DATABASES) - there:
-            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type] # one of ours
+            connection.execute(f'CREATE DATABASE "{name}"')
     return {name: f"{server.rpartition('/')[0]}/{name}" for name in _DATABASES}
 
 

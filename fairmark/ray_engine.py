@@ -8,10 +8,13 @@ last results written. Errors travel as data, since Ray logs and retries those th
 
 import itertools
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import BaseModel
 
 from essays.console import say
 from fairmark.answers import Comparison, ErrorDetail, Limits, Score
@@ -64,7 +67,7 @@ def connect(address: str | None) -> None:
         raise WrongInput("--engine ray needs Ray: pip install 'fairmark[ray]'") from error
     if not ray.is_initialized():
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise WrongInput(f"no Ray cluster answers at {address or os.environ.get('RAY_ADDRESS')}") from error
     context = ray.data.DataContext.get_current()
@@ -133,8 +136,12 @@ def _parts(outcome: Outcome) -> Mapping[str, Any]:
 
 
 def _outcomes(batch: Sequence[Essay], answer: Mapping[str, Any]) -> list[Outcome]:
-    kinds = {"score": Score, "comparison": Comparison, "error": ErrorDetail}
+    kinds: dict[str, type[BaseModel]] = {"score": Score, "comparison": Comparison, "error": ErrorDetail}
     return [
-        Outcome(essay, **{name: kinds[name].model_validate(part) for name, part in parts.items()})
+        _outcome(essay, {name: kinds[name].model_validate(part) for name, part in parts.items()})
         for essay, parts in zip(batch, json.loads(answer["outcomes"]), strict=True)
     ]
+
+
+def _outcome(essay: Essay, parts: Mapping[str, Any]) -> Outcome:
+    return Outcome(essay, **parts)
