@@ -25,11 +25,14 @@ from fairmark.sources import Columns, essays_of
 from tests.made_essays import made_essay
 from tests.serving.processes import free_port
 
-# Ray warns of its own settings when it makes them.
+# Ray warns of its own settings when it makes them, and leaves sockets to the collector.
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.environ.get("RAY_CHECK") != "1", reason="make ray-check"),
-    pytest.mark.filterwarnings("ignore:.use_push_based_shuffle.:DeprecationWarning"),
+    *(
+        pytest.mark.filterwarnings(f"ignore::{kind}")
+        for kind in ("DeprecationWarning", "FutureWarning", "ResourceWarning")
+    ),
 ]
 HOLD = 96
 
