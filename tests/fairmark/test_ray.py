@@ -35,6 +35,7 @@ pytestmark = [
     ),
 ]
 HOLD = 96
+READY_S = 600
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_a_node_that_is_lost_costs_no_essay_and_doubles_none(
     work.start()
     wait_for_lines(out, HOLD, lambda: work.is_alive())
     cluster.remove_node(lost, allow_graceful=False)
-    work.join(240)
+    work.join(READY_S)
     took_s = time.monotonic() - started
     assert not work.is_alive()
     sink.close()
@@ -124,7 +125,7 @@ def test_a_killed_command_goes_on_behind_what_is_written(cluster: Any, address: 
         process.send_signal(signal.SIGKILL)
     done = len(rows_of(out))
     assert HOLD <= done < number
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=READY_S)
     assert again.returncode == 1, again.stderr  # some are too short
     assert f"{number:,} essays in {out}, {done:,} of them by an earlier run" in again.stderr
     require_each_once(out, number, address, table)
@@ -144,7 +145,7 @@ def test_a_service_that_is_away_ends_the_run_with_its_name(cluster: Any, address
 
 
 def wait_for_lines(out: Path, number: int, goes_on: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + READY_S
     while not out.exists() or out.read_bytes().count(b"\n") - 1 < number:
         assert goes_on()
         assert time.monotonic() < deadline
