@@ -104,7 +104,9 @@ def test_two_processes_learn_what_one_learns(configs, corpus, root: Path, tmp_pa
     started = first["weights"].keys()
     assert started == one["weights"].keys()
     apart = {name: float((one["weights"][name] - first["weights"][name]).abs().max()) for name in started}
-    assert max(apart.values()) < 1e-4, apart
+    # Added to every logit of a softmax, it changes nothing: its gradient is rounding, which AdamW makes steps of.
+    del apart["attention.2.bias"]
+    assert max(apart.values()) < 1e-5, apart
     assert all(torch.equal(first["weights"][name], second["weights"][name]) for name in started)
     assert first["qwk"] == second["qwk"] == pytest.approx(one["qwk"], abs=1e-6)
     assert first["seen"] + second["seen"] == one["seen"] > first["seen"] >= second["seen"]
