@@ -48,9 +48,13 @@ serve: $(ENVIRONMENT) ## Serve what is published already, without the pipeline
 front: $(ENVIRONMENT) ## The same by two instances behind nginx, with TLS and API keys: https://localhost:8443
 	@exec $(BIN)/python -m deploy.up --port $(PORT) --no-pipeline --https-port $(HTTPS_PORT)
 
+.PHONY: stack
+stack: $(ENVIRONMENT) ## All that a site runs: that, PostgreSQL, S3, MLflow and Prometheus; PORT=, HTTPS_PORT=
+	@exec $(BIN)/python -m deploy.stack --port $(PORT) --https-port $(HTTPS_PORT)
+
 .PHONY: down
-down: $(ENVIRONMENT) ## Stop what a killed `make up` may have left running
-	@exec $(BIN)/python -m deploy.up --down
+down: $(ENVIRONMENT) ## Stop what a killed `make up` or `make stack` may have left running
+	@exec $(BIN)/python -m deploy.stack --down
 
 .PHONY: repro
 repro: $(ENVIRONMENT) ## Run the stages whose code, data or parameters changed, and publish what came out
@@ -109,6 +113,11 @@ test: $(ENVIRONMENT) ## The whole suite; starts what it needs
 .PHONY: client-kill
 client-kill: $(ENVIRONMENT) ## 10,000 essays through `fairmark` with a kill in the middle; rate and memory into out/client-kill.json
 	@CLIENT_ESSAYS=10000 $(BIN)/python -m pytest -q tests/fairmark/test_kill.py -k killed_run
+
+.PHONY: ray-check
+ray-check: $(ENVIRONMENT) ## `fairmark batch --engine ray` on three nodes of this machine, one lost, and a kill; installs Ray
+	@$(PIP) --no-deps --requirement requirements/ray.txt
+	@RAY_CHECK=1 $(BIN)/python -m pytest -q tests/fairmark/test_ray.py
 
 .PHONY: reliability
 reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that has a test; writes reports/reliability.md

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from deploy.beside import Beside
 from deploy.nginx.certificate import VALID_DAYS, make_certificate
 from deploy.nginx.program import nginx_running
 from deploy.nginx.site import Site, write_site
@@ -50,13 +51,19 @@ def front_running(
         yield [nginx, *instances]
 
 
-def wait_for_end(programs: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Return never: raises UpFailed when nginx or the last instance ended by itself; says it of each instance."""
+def wait_for_end(programs: Sequence[subprocess.Popen[bytes]], beside: Sequence[Beside] = ()) -> None:
+    """Return never: raises UpFailed when nginx, one of those beside or the last instance ended by itself.
+
+    Says it of each instance.
+    """
     nginx, *instances = programs
     while instances:
         time.sleep(_LOOK_S)
         if (code := nginx.poll()) is not None:
             raise UpFailed(f"nginx ended by itself with code {code}; see {FOLDER / 'error.log'}")
+        for other in beside:
+            if (code := other.process.poll()) is not None:
+                raise UpFailed(f"{other.name} ended by itself with code {code}; see {other.log}")
         for instance in [each for each in instances if each.poll() is not None]:
             instances.remove(instance)
             say(f"warning: an instance ended by itself with code {instance.returncode}; {len(instances)} left")

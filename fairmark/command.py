@@ -34,6 +34,10 @@ for the essay; or - for standard input. Results are lines of CSV or JSON, one fo
 cannot be scored has its reason there. With --out, a run that was stopped or killed goes on where it was when the same
 command is given again, and no essay is written twice.
 """
+_BATCH = """\
+As `fairmark score`, always into a file. With --engine ray the nodes of a Ray cluster ask the service, each at --url: a
+service of its own (http://127.0.0.1:3000) or one for all. Nodes may come and go; each essay has one line all the same.
+"""
 
 _VALIDITY = """\
 Say whether a model may be used for a class. TABLE (.csv, .tsv, .jsonl) holds essays and, in the column `score`, what
@@ -41,7 +45,7 @@ their teacher gave them on the writing task's scale; rater1 and rater2 too, wher
 service scores them, and its scores are held against the bars of the validity report, with intervals: of a small class
 it says that it cannot tell. Essays that the service refuses to score are listed and left out.
 """
-_DESCRIPTIONS = {"score": _SCORE, "validity": _VALIDITY}
+_DESCRIPTIONS = {"score": _SCORE, "batch": _BATCH, "validity": _VALIDITY}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for name, run, words in (
         ("score", score, "score essays from files, folders, tables or standard input"),
+        ("batch", score, "score very many into a file, here or on a Ray cluster"),
         ("validity", validity, "say whether a model may be used for a class that its teacher marked"),
         ("models", models, "list the models, and how well they agree with people"),
         ("prompts", prompts, "list the writing tasks and their scales"),
@@ -75,8 +80,8 @@ def parser() -> argparse.ArgumentParser:
         description = _DESCRIPTIONS.get(name, f"{words[0].upper()}{words[1:]}.")
         added = commands.add_parser(name, help=words, description=description, epilog=_EPILOG, formatter_class=_Wide)
         added.set_defaults(run=run)
-        if name == "score":
-            _add_score_options(added)
+        if name in ("score", "batch"):
+            _add_score_options(added, into_file=name == "batch")
         if name == "validity":
             _add_validity_options(added)
         _add_service_options(added)
@@ -99,7 +104,8 @@ def score(options: argparse.Namespace) -> int:
             options.paths, prompt_id=_prompt(options, service), columns=columns, stdin_format=options.stdin
         )
         progress = Progress(count_essays(options.paths, columns=columns))
-        return _run(options, lines, partial(score_all, asking, essays), progress)
+        work = _on_ray(options, asking) if options.engine == "ray" else partial(score_all, asking)
+        return _run(options, lines, partial(work, essays), progress)
 
 
 def validity(options: argparse.Namespace) -> int:
@@ -207,6 +213,16 @@ def _run(
     return EXIT_FAILED if progress.failed else EXIT_DONE
 
 
+def _on_ray(options: argparse.Namespace, asking: Asking) -> Callable[..., None]:
+    # Ray is there only where it is asked for.
+    from fairmark import ray_engine
+
+    ray_engine.connect(options.ray_address)
+    key = os.environ.get(KEY_VARIABLE)
+    ask = ray_engine.AskOnNode(asking.service.url, asking.limits, asking.model, asking.service.patience_s, key)
+    return partial(ray_engine.score_on_ray, ask, hold=options.hold)
+
+
 def _how_to_go_on(options: argparse.Namespace) -> str:
     return "; the same command goes on behind them" if options.out else ""
 
@@ -271,6 +287,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _many(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, 1 or more")
+    return int(text)
+
+
 class _Wide(argparse.RawDescriptionHelpFormatter):
     """The same text on every terminal, since the documentation holds it."""
 
@@ -278,14 +300,15 @@ class _Wide(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=28, width=118)
 
 
-def _add_score_options(added: argparse.ArgumentParser) -> None:
+def _add_score_options(added: argparse.ArgumentParser, *, into_file: bool) -> None:
     add = added.add_argument
     add("paths", metavar="PATH", nargs="*", type=Path, help="files and folders; - is standard input")
     add("--prompt", metavar="ID", help="writing task of essays that name none (`fairmark prompts` lists them)")
     which = added.add_mutually_exclusive_group()
     which.add_argument("--model", metavar="NAME", help="model to ask; the service's default otherwise")
     which.add_argument("--compare", action="store_true", help="ask every model, and say how far they disagree")
-    add("--out", metavar="FILE", type=Path, help="file of results, .csv or .jsonl; standard output otherwise")
+    otherwise = "" if into_file else "; standard output otherwise"
+    add("--out", metavar="FILE", type=Path, required=into_file, help=f"file of results, .csv or .jsonl{otherwise}")
     add("--overwrite", action="store_true", help="begin --out anew in place of going on")
     add("--results", choices=("csv", "jsonl"), help="form of the results; that of --out, or csv")
     add("--stdin", choices=("text", "csv", "jsonl"), default="text", help="what - holds: one essay, or a table")
@@ -293,6 +316,11 @@ def _add_score_options(added: argparse.ArgumentParser) -> None:
     add("--id-column", metavar="NAME", default="essay_id", help="column of its name (essay_id); else its number")
     add("--prompt-column", metavar="NAME", default="prompt_id", help="column of the writing task (prompt_id)")
     add("--jobs", metavar="N", type=_positive, default=4, help="requests in flight at once (4)")
+    added.set_defaults(engine="local")
+    if into_file:
+        add("--engine", choices=("local", "ray"), default="local", help="who asks the service: this machine (local)")
+        add("--hold", metavar="N", type=_many, default=2048, help="with ray: essays in hand at once (2048)")
+        add("--ray-address", metavar="ADDRESS", help="cluster to join (RAY_ADDRESS, else one on this machine)")
 
 
 def _add_validity_options(added: argparse.ArgumentParser) -> None:

@@ -49,7 +49,7 @@ class Asking:
 
     def outcomes(self, essays: Sequence[Essay]) -> list[Outcome]:
         """What becomes of these essays. Raises ServiceAway, ServiceBusy, BadAnswer, or Refused for a wrong key."""
-        texts = [_text_of(essay) for essay in essays]
+        texts = [text_of(essay) for essay in essays]
         if self.model is None:
             return [self._compared(essay, text) for essay, text in zip(essays, texts, strict=True)]
         readable = [
@@ -121,20 +121,22 @@ def score_all(asking: Asking, essays: Iterator[Essay], sink: Sink, progress: Pro
         while batch := list(itertools.islice(essays, size)):
             waiting.append(threads.submit(asking.outcomes, batch))
             if len(waiting) > jobs:
-                _take(waiting.popleft().result(), sink, progress)
+                take(waiting.popleft().result(), sink, progress)
         while waiting:
-            _take(waiting.popleft().result(), sink, progress)
+            take(waiting.popleft().result(), sink, progress)
     finally:
         # After a failure the other batches are not waited for longer than their request takes.
         threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _take(outcomes: Sequence[Outcome], sink: Sink, progress: Progress) -> None:
+def take(outcomes: Sequence[Outcome], sink: Sink, progress: Progress) -> None:
+    """Write them, and count them."""
     sink.append(outcomes)
     progress.add(len(outcomes), sum(outcome.error is not None for outcome in outcomes))
 
 
-def _text_of(essay: Essay) -> str | ErrorDetail:
+def text_of(essay: Essay) -> str | ErrorDetail:
+    """What is sent, or why nothing can be."""
     if not essay.prompt_id:
         return _NO_PROMPT
     try:

@@ -17,6 +17,7 @@ from serving.drift.settings import DriftSettings
 from serving.explaining import ExplainSettings
 from serving.runtimes.choice import Runtimes, RuntimeSetting
 from serving.runtimes.precision import PrecisionSetting
+from serving.tracing import TracingSettings
 
 
 class ServiceSettings(SettingsSection):
@@ -70,6 +71,8 @@ class ServiceSettings(SettingsSection):
     """How it is watched whether essays change (`serving.drift`)."""
     cache: CacheSettings = Field(default_factory=CacheSettings)
     """Scores that were computed before (`serving.cache`)."""
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
+    """Traces of requests, for whoever looks for lost time."""
 
     @property
     def num_lanes(self) -> int:

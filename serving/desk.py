@@ -19,7 +19,7 @@ from serving.editions import Editions
 from serving.errors import InvalidRequest, NotReady, UpdateRefused
 from serving.lanes import LanePool
 from serving.loading import WarmModels, load_and_warm
-from serving.metrics import Metrics
+from serving.metrics import Load, Metrics
 from serving.pools import NICENESS, Pools
 from serving.schemas import (
     Limits,
@@ -32,6 +32,7 @@ from serving.schemas import (
     UpdateInfo,
 )
 from serving.scorer import RequestLimits, Scorer
+from serving.tracing import Tracing
 
 SOFTWARE = ("bentoml", "onnxruntime", "openvino", "tokenizers", "numpy")
 
@@ -44,6 +45,7 @@ class Desk:
         self.metrics = Metrics()
         self.drift = DriftWatch(settings.drift)
         self.metrics.registry.register(DriftCollector(self.drift))
+        self.tracing = Tracing(settings.tracing, self.metrics.exported)
         self.artifacts: tuple[LocalArtifact, ...] = ()
         """What is served."""
         self._editions = Editions()
@@ -105,6 +107,7 @@ class Desk:
         self.drift.save()
         if self._cache is not None:
             self._cache.close()
+        self.tracing.close()
 
     @property
     def ready(self) -> bool:
@@ -168,8 +171,7 @@ class Desk:
     def render_metrics(self) -> bytes:
         """Prometheus' text."""
         scorer = self._editions.current
-        open_jobs, open_work_s = (scorer.pool.open_jobs, scorer.pool.open_work_s) if scorer else (0, 0.0)
-        return self.metrics.render(self._states, self.artifacts, open_jobs=open_jobs, open_work_s=open_work_s)
+        return self.metrics.render(self._states, self.artifacts, _load(scorer.pool) if scorer else Load())
 
     def _limits(self) -> Limits:
         return Limits(
@@ -205,7 +207,16 @@ class Desk:
         pools = self._pools(warm)
         self.drift.follow(warm.catalogue)
         self._editions.replace(
-            Scorer(warm.catalogue, pools, self.metrics, limits, settings.explain, self.drift, self._cache)
+            Scorer(
+                warm.catalogue,
+                pools,
+                self.metrics,
+                limits,
+                explaining=settings.explain,
+                drift=self.drift,
+                cache=self._cache,
+                tracing=self.tracing,
+            )
         )
         self._states, self.artifacts = states, tuple(artifacts)
 
@@ -253,6 +264,10 @@ def _queue(scorer: Scorer | None) -> QueueInfo | None:
         return None
     pool = scorer.pool
     return QueueInfo(lanes=len(pool.lanes), open_jobs=pool.open_jobs, max_open_jobs=pool.max_open_jobs)
+
+
+def _load(pool: Pools) -> Load:
+    return Load(pool.open_jobs, pool.open_work_s, pool.max_open_jobs, len(pool.lanes))
 
 
 def _runtimes(pool: Pools) -> dict[str, str]:

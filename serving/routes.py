@@ -39,6 +39,7 @@ from serving.metrics import CONTENT_TYPE
 from serving.mistakes import log_mistake
 from serving.openapi import document
 from serving.presence import unless_gone
+from serving.tracing import answered
 from serving.web.page import STATIC_FOLDER, Page
 
 GetDesk = Callable[[], Desk]
@@ -117,18 +118,23 @@ def _guarded(route: str, get_desk: GetDesk, handle: Handler, show_error: ShowErr
     """The handler with its errors answered and its numbers counted; nothing escapes to a logger that prints text."""
 
     async def guarded(request: Request) -> Response:
-        started = time.perf_counter()
+        started, desk = time.perf_counter(), get_desk()
+        with desk.tracing.request(request.method, route, request.headers.get("x-request-id")) as span:
+            response = await answer(request)
+            answered(span, response.status_code)
+        desk.metrics.answered(route, response.status_code, time.perf_counter() - started)
+        return response
+
+    async def answer(request: Request) -> Response:
         try:
-            response = await handle(request)
+            return await handle(request)
         except FairmarkError as error:
-            response = show_error(reply_to(error))
+            return show_error(reply_to(error))
         except ClientDisconnect:
-            response = show_error(reply_to(MalformedRequest("the connection ended before the body did")))
+            return show_error(reply_to(MalformedRequest("the connection ended before the body did")))
         except Exception as error:  # noqa: BLE001 - the last guard: our mistake must not print an essay
             log_mistake(route, error)
-            response = show_error(internal_error())
-        get_desk().metrics.answered(route, response.status_code, time.perf_counter() - started)
-        return response
+            return show_error(internal_error())
 
     return guarded
 

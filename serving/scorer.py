@@ -38,6 +38,7 @@ from serving.schemas import (
     SentenceContribution,
     Timing,
 )
+from serving.tracing import Tracing
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,11 @@ class Scorer:
         pool: Pools,
         metrics: Metrics,
         limits: RequestLimits,
+        *,
         explaining: ExplainSettings,
         drift: DriftWatch,
-        cache: ResultCache | None = None,
+        cache: ResultCache | None,
+        tracing: Tracing,
     ) -> None:
         self.catalogue = catalogue
         self.pool = pool
@@ -72,7 +75,7 @@ class Scorer:
         self.limits = limits
         self.drift = drift
         self.cache = cache
-        self._runs = CachedRuns(catalogue, pool, cache)
+        self._runs = CachedRuns(catalogue, pool, cache, tracing)
         self._explainer = Explainer(catalogue, pool, explaining)
 
     async def score(
@@ -186,6 +189,7 @@ class Scorer:
             self.drift.saw_text(prompt.prompt_id, text)
         findings = [*self.catalogue.gate.findings(text, prompt.prompt_id), *([copy] if copy else [])]
         if findings and not advisory:
+            self.metrics.refused_essay(found.reason for found in findings)
             raise FlaggedEssay(findings)
         return _Admitted(text, findings, started, is_new)
 
@@ -225,7 +229,9 @@ class Scorer:
         )
         timing = _timing(parts, admitted.started)
         infer_s = timing.infer / 1000 if any(part.tier == "computed" for part in parts) else None
-        self.metrics.scored(model.name, prompt.prompt_id, grade.unit_score, infer_s)
+        self.metrics.scored(
+            model.name, prompt.prompt_id, grade.unit_score, flags, wait_s=timing.queue / 1000, infer_s=infer_s
+        )
         return ScoreResponse(
             score=grade.score,
             score_range=prompt.score_range,

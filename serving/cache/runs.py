@@ -23,10 +23,11 @@ from serving.cache.rows import Space
 from serving.cache.sql_store import Check
 from serving.catalogue import Catalogue, ServedModel
 from serving.errors import DeadlinePassed
-from serving.inference import Run, encode, infer, member_unit_scores, raw_unit_score
+from serving.inference import Encoded, Run, encode, infer, member_unit_scores, raw_unit_score
 from serving.lanes import Job, Lane
 from serving.memory import require_room_to_run
 from serving.pools import Pools
+from serving.tracing import Tracing
 
 SCHEMA = 1
 """Of what a run holds and means; another number is another space."""
@@ -63,10 +64,11 @@ Parts = dict[str, Part]
 class CachedRuns:
     """Gets runs for a scorer; all its methods are called from one event loop."""
 
-    def __init__(self, catalogue: Catalogue, pool: Pools, cache: ResultCache | None) -> None:
+    def __init__(self, catalogue: Catalogue, pool: Pools, cache: ResultCache | None, tracing: Tracing) -> None:
         self.catalogue = catalogue
         self.pool = pool
         self.cache = cache
+        self.tracing = tracing
         self._flights: Flights[Part] = Flights()
 
     async def collect(
@@ -96,6 +98,7 @@ class _Request:
         self.catalogue, self.pool, self.flights = runs.catalogue, runs.pool, runs._flights
         self.cache = None if mode is CacheMode.BYPASS else runs.cache
         self.counted = runs.cache
+        self.tracing = runs.tracing
         self.text, self.prompt, self.asked, self.mode, self.deadline = text, prompt, asked, mode, deadline
         self.needed = self.catalogue.runs_needed(asked)
         self.essay: EssayText | None = None
@@ -135,7 +138,8 @@ class _Request:
         started = time.perf_counter()
         essay, spaces = self._keys()
         wanted = [spaces[name] for name in names]
-        found = await self._asked(cache, lambda: cache.exact(essay, wanted), inline=cache.is_local)
+        with self.tracing.step("cache.exact"):
+            found = await self._asked(cache, lambda: cache.exact(essay, wanted), inline=cache.is_local)
         took_s = time.perf_counter() - started
         for name in names:
             cache.ledger.looked_up(name, took_s / len(names))
@@ -147,7 +151,8 @@ class _Request:
             return {}
         started = time.perf_counter()
         essay, spaces = self._keys()
-        found = await self._asked(cache, lambda: cache.near(essay, [spaces[name] for name in wanted]), inline=False)
+        with self.tracing.step("cache.near"):
+            found = await self._asked(cache, lambda: cache.near(essay, [spaces[name] for name in wanted]), inline=False)
         parts = self._parts(found or {})
         took_s = time.perf_counter() - started
         for name in wanted:
@@ -213,8 +218,8 @@ class _Request:
         if not names:
             return {}
         models = [self.catalogue.models[name] for name in names]
-        jobs = [self._job(model) for model in models]
-        done = await self.pool.run(jobs, self._left_s())
+        with self.tracing.step("lanes"):
+            done = await self.pool.run([self._job(model) for model in models], self._left_s())
         parts = {name: replace(each.result, waited_ms=each.waited_ms) for name, each in zip(names, done, strict=True)}
         if self.counted is not None:
             for name, part in parts.items():
@@ -228,20 +233,30 @@ class _Request:
         cache, essay, text, prompt_id = self.cache, self.essay, self.text, self.prompt.prompt_id
         space = self.spaces.get(model.name)
         reads = self.mode is CacheMode.USE and isinstance(model.manifest.encoding, TokenEncoding)
+        tracing, asked_here = self.tracing, self.tracing.here()
 
         def on_lane(lane: Lane) -> Part:
-            encoded = encode(model, text, prompt_id)
+            with tracing.step("run", asked_here, model=model.name, lane=lane.number):
+                return encode_and_run(lane)
+
+        def encode_and_run(lane: Lane) -> Part:
+            with tracing.step("encode"):
+                encoded = encode(model, text, prompt_id)
             require_room_to_run(model, lane.sessions[model.name], encoded.tokens_used)
             if cache is None or essay is None or space is None:
-                return Part(infer(lane, model, encoded), "computed")
+                return Part(inferred(lane, encoded), "computed")
             input_key = cache.input_key(encoded.arrays)
             # Texts that differ in what a tokenizer does not see; n-grams and features see everything.
             if reads and (found := cache.same_input(space, input_key)):
                 return Part(found.run, "exact", found.age_s)
-            run = infer(lane, model, encoded)
+            run = inferred(lane, encoded)
             if math.isfinite(run.raw_unit_score):
                 cache.keep(Pending(essay, space, input_key, run))
             return Part(run, "computed")
+
+        def inferred(lane: Lane, encoded: Encoded) -> Run:
+            with tracing.step("infer", tokens=encoded.tokens_used):
+                return infer(lane, model, encoded)
 
         return Job(on_lane, flow=model.name, num_characters=len(text))
 

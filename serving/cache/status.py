@@ -100,9 +100,13 @@ class CacheCollector(Collector):
         spent = CounterMetricFamily("fairmark_cache_lookup_seconds", "Time of look-ups.", labels=["model"])
         near = GaugeMetricFamily("fairmark_cache_near_state", "1 for the near tier's state.", labels=["model", "state"])
         bound = GaugeMetricFamily(
-            "fairmark_cache_changed_grade_bound", "Upper 95 % bound of changed grades.", labels=["model"]
+            "fairmark_cache_changed_grades_bound_ratio",
+            "Upper 95 % bound of the share of changed grades.",
+            labels=["model"],
         )
-        verified = GaugeMetricFamily("fairmark_cache_verified", "Near-duplicates scored anyway.", labels=["model"])
+        verified = GaugeMetricFamily(
+            "fairmark_cache_verified_runs", "Near-duplicates scored anyway, of the served version.", labels=["model"]
+        )
         alarm = GaugeMetricFamily("fairmark_cache_alarm", "1 when the near tier closed itself.", labels=["model"])
         for info in infos.models:
             for tier in ("exact", "near", "computed", "bypassed"):

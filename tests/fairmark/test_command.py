@@ -190,7 +190,8 @@ def test_of_a_small_class_the_command_cannot_tell_and_marks_must_be_numbers(addr
 def test_the_help_in_the_documentation_is_the_commands() -> None:
     text = DOCUMENT.read_text("utf-8")
     (scoring,) = (each for each in parser()._subparsers._group_actions if each.choices)
-    for shown in (parser(), scoring.choices["score"], scoring.choices["validity"]):
+    choices = scoring.choices
+    for shown in (parser(), choices["score"], choices["batch"], choices["validity"]):
         assert shown.format_help().strip() in text
 
 
