@@ -84,6 +84,11 @@ bench: $(ENVIRONMENT) ## Speed beside peers, each in an environment of its own; 
 bench-quick: $(ENVIRONMENT) ## The same with few essays, in minutes, into out/bench/quick; PEERS="NAME …" for some
 	@exec $(BIN)/python -m benchmarks.speed --quick $(if $(PEERS),--peers $(PEERS))
 
+.PHONY: synthetic-ablation
+synthetic-ablation: $(ENVIRONMENT) ## Dev QWK with and without each kind of synthetic essay; MODELS=, KINDS=, SEEDS=; hours; goes on
+	@exec $(BIN)/python -m pipelines.synthetic_ablation $(if $(MODELS),--models $(MODELS)) \
+		$(if $(KINDS),--kinds $(KINDS)) $(if $(SEEDS),--seeds $(SEEDS))
+
 .PHONY: mlflow
 mlflow: $(ENVIRONMENT) ## Compare runs in MLflow's page
 	@mkdir -p mlruns

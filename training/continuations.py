@@ -26,6 +26,8 @@ _WORD = re.compile(r"\S+")
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)]*(?=\s|$)")
 LEAST_WORDS = 40
 """Of a parent: less has no opening to go on from."""
+MOST_OPENING = 0.65
+"""Share of a child that may be its parent's: with more, the two count as near-duplicates (`data.duplicates`)."""
 _MOST_LOST = 0.25
 """Share of what was written that may be cut to end with a whole sentence."""
 
@@ -56,8 +58,9 @@ class Kept:
 
 def continued(train: Sequence[Essay], config: ContinueConfig, fold: int, seed: int, folder: Path) -> list[Child]:
     """Children of scarce scores that pass the filters of `data.synthetic.quality`; says how many fell to which."""
-    long_enough = [essay for essay in train if len(_WORD.findall(essay.text)) >= LEAST_WORDS]
-    tasks = plan(scarce_parents(long_enough, config.num_children, config.most_per_parent, seed), config, seed)
+    most_words = config.most_new_words / (1 - MOST_OPENING)
+    usable = [essay for essay in train if LEAST_WORDS <= len(_WORD.findall(essay.text)) <= most_words]
+    tasks = plan(scarce_parents(usable, config.num_children, config.most_per_parent, seed), config, seed)
     written = write_all(tasks, config, seed, folder)
     children, faults = [], []
     for task in tasks:
@@ -130,7 +133,7 @@ def _write_batch(language: LanguageModel, batch: Sequence[Task], config: Continu
         Kept(
             task.child_id,
             normalize_text(task.opening + to_sentence_end(result.text)),
-            result.num_tokens,
+            len(result.tokens),
             result.perplexity,
         )
         for task, result in zip(batch, written, strict=True)

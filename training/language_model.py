@@ -40,7 +40,8 @@ class Written:
     """What a model wrote after an opening."""
 
     text: str
-    num_tokens: int
+    tokens: tuple[int, ...]
+    """The ids that the text was decoded from."""
     perplexity: float
     """Of these tokens under the model itself: low where it turns in circles, high where it is lost."""
 
@@ -123,7 +124,7 @@ def write_on(
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
             positions = positions[:, -1:] + 1
     return [
-        Written(language.tokenizer.decode(tokens), len(tokens), float(np.exp(total / max(len(tokens), 1))))
+        Written(language.tokenizer.decode(tokens), tuple(tokens), float(np.exp(total / max(len(tokens), 1))))
         for tokens, total in zip(written, surprise, strict=True)
     ]
 
