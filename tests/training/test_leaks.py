@@ -181,33 +181,45 @@ def test_synthetic_essays_do_not_depend_on_test_essays(
     assert {parts.get(child.parent_id) for child in ours} == {"train", None}
 
 
+@pytest.fixture(scope="module")
+def leaked(
+    configs,
+    corpus: Corpus,
+    other_test_essays: Dataset,
+    unlabelled: list,
+    tiny_language_model: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, list[Child]]:
+    """What a synthesis makes that takes the test part for train essays, with its own check off."""
+
+    def leaking(folds: pa.Table, fold: int) -> dict[str, str]:
+        return {essay_id: "train" if part == "test" else part for essay_id, part in fold_parts(folds, fold).items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthesis, "fold_parts", leaking)
+        return {
+            name: synthetic(essays, corpus, unlabelled, configs, tiny_language_model, tmp_path_factory.mktemp(name))
+            for name, essays in (("as-it-is", corpus.essays), ("changed", other_test_essays))
+        }
+
+
 @pytest.mark.parametrize("kind", ["lexical", "lstm", "encoder", "probe"])
 def test_children_of_test_essays_would_be_noticed(
     kind: str,
     configs,
     corpus: Corpus,
     other_test_essays: Dataset,
-    unlabelled: list,
-    tiny_language_model: Path,
+    leaked: dict[str, list[Child]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With every check of parents off, and a synthesis that takes the test part for train essays."""
-
-    def leaking(folds: pa.Table, fold: int) -> dict[str, str]:
-        return {essay_id: "train" if part == "test" else part for essay_id, part in fold_parts(folds, fold).items()}
-
-    monkeypatch.setattr(synthesis, "fold_parts", leaking)
-    made = {
-        name: synthetic(essays, corpus, unlabelled, configs, tiny_language_model, tmp_path / name)
-        for name, essays in (("as-it-is", corpus.essays), ("changed", other_test_essays))
-    }
-    assert named(made["as-it-is"]) != named(made["changed"])
+    """By the check of parents before training; and with that off, by the check above."""
+    assert named(leaked["as-it-is"]) != named(leaked["changed"])
     with pytest.raises(BadCorpus, match="is in test, expected train"):
-        fit_on(corpus.essays, configs[kind], corpus.folds, tmp_path / "refused", made["as-it-is"])
+        fit_on(corpus.essays, configs[kind], corpus.folds, tmp_path / "refused", leaked["as-it-is"])
 
     monkeypatch.setattr(synthetic_children, "check_children", lambda children, parts: None)
     for name, essays in (("as-it-is", corpus.essays), ("changed", other_test_essays)):
-        fit_on(essays, configs[kind], corpus.folds, tmp_path / name, made[name])
+        fit_on(essays, configs[kind], corpus.folds, tmp_path / name, leaked[name])
     with pytest.raises(AssertionError):
         assert_alike(kind, tmp_path / "as-it-is", tmp_path / "changed")
