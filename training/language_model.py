@@ -3,6 +3,8 @@
 Knows nothing of essays. Leaves which text is continued, and what comes of it, to `training.continuations`.
 """
 
+import contextlib
+import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,12 +59,16 @@ def load_language_model(name: str) -> LanguageModel:
     packed = sorted(folder.glob("*.gguf"))
     source = {"gguf_file": packed[0].name} if packed else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **source)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=_dtype(), **source)
+        # Unpacking draws a bar of its own.
+        with contextlib.redirect_stderr(io.StringIO()):
+            tokenizer = AutoTokenizer.from_pretrained(folder, **source)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=_dtype(), **source)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise StageFailed(f"language model {name!r}: nothing to load in {folder}: {reason}") from error
-    pieces = tokenizer.convert_ids_to_tokens(range(model.config.vocab_size))
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise StageFailed(f"language model {name!r}: it has no tokenizer.json (Rust tokenizers); convert it")
+    pieces = tokenizer.convert_ids_to_tokens(list(range(model.config.vocab_size)))
     barred = torch.zeros(model.config.vocab_size, dtype=torch.bool)
     barred[tokenizer.all_special_ids] = True
     # A GGUF file tells only some of the special tokens; all have the look of one.
@@ -124,7 +130,7 @@ def write_on(
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
             positions = positions[:, -1:] + 1
     return [
-        Written(language.tokenizer.decode(tokens), tuple(tokens), float(np.exp(total / max(len(tokens), 1))))
+        Written(str(language.tokenizer.decode(tokens)), tuple(tokens), float(np.exp(total / max(len(tokens), 1))))
         for tokens, total in zip(written, surprise, strict=True)
     ]
 
