@@ -100,6 +100,11 @@ bench-quick: $(ENVIRONMENT) ## The same with few essays, in minutes, into out/be
 long-essays: $(ENVIRONMENT) ## Memory and time of smollm at 512 to 8,192 tokens, and minilm's p99 beside it; minutes
 	@exec $(BIN)/python -m benchmarks.long
 
+.PHONY: synthetic-ablation
+synthetic-ablation: $(ENVIRONMENT) ## Dev QWK with and without each kind of synthetic essay; MODELS=, KINDS=, SEEDS=; hours; goes on
+	@exec $(BIN)/python -m pipelines.synthetic_ablation $(if $(MODELS),--models $(MODELS)) \
+		$(if $(KINDS),--kinds $(KINDS)) $(if $(SEEDS),--seeds $(SEEDS))
+
 .PHONY: mlflow
 mlflow: $(ENVIRONMENT) ## Compare runs in MLflow's page
 	@mkdir -p mlruns

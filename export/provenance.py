@@ -10,7 +10,7 @@ import yaml
 
 from training.pipeline_state import UNKNOWN, git_state
 
-_COMMON_STAGES = {"fetch", "prepare", "split"}
+_COMMON_STAGES = {"fetch", "prepare", "split", "synthesize"}
 _MODEL_STAGES = {"train", "calibrate", "export"}
 
 

@@ -49,7 +49,7 @@ def crossval(profile: str, seed: int | None, reports: Path) -> None:
     record = reports / f"seed-{own_seed}"
     take_up(checkout, record)
     # First what is in no cache (essays); then the models, whose weights may be missing where their scores are recorded.
-    call(checkout, environment, "dvc", "repro", "split")
+    call(checkout, environment, "dvc", "repro", "synthesize")
     try:
         call(checkout, environment, "dvc", "repro", "--allow-missing", "ensemble")
     finally:

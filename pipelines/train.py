@@ -4,6 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
+from data.synthetic.children import read_children
 from data.tables import ESSAYS_FILE, ESSAYS_SCHEMA, FOLDS_FILE, FOLDS_SCHEMA, read_dataset, read_table
 from essays.console import run, say, wrote
 from essays.params import read_params
@@ -33,10 +34,13 @@ def train(model: str, fold: int) -> None:
     seed, tracking = read_params("seed", int), read_params("tracking", TrackingConfig)
     essays = read_dataset(ESSAYS_FILE, ESSAYS_SCHEMA)
     folds = read_table(FOLDS_FILE, FOLDS_SCHEMA)
+    children = read_children(fold)
     folder = model_folder(model, fold)
-    say(f"train {model} on fold {fold}")
+    say(f"train {model} on fold {fold}{f', with {len(children)} synthetic essays' if children else ''}")
     started = time.monotonic()
-    history = fit_fold(config, essays, folds, fold, seed, folder, scores_folder(model, fold), CHECKPOINTS)
+    history = fit_fold(
+        config, essays, folds, fold, seed, folder, scores_folder(model, fold), CHECKPOINTS, children=children
+    )
     best = max(row.dev_qwk for row in history)
     wrote(folder, f"dev qwk {best:.3f}, spread matched")
     duration_s = time.monotonic() - started

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from torch import nn
 
+from data.synthetic.children import Child
 from essays.console import say
 from essays.encoding import Encoder
 from essays.prompts import all_prompts
@@ -45,6 +46,7 @@ from training.probe import fit_probe, raw_scores
 from training.refit import refit_heads
 from training.soft_targets import soft_unit_scores
 from training.start import StartedModel, finished_model, start_model
+from training.synthetic_children import with_children
 from training.trees import fit_trees
 from training.upper_decoder_layers import LowerDecoderLayers, UpperDecoderScorer, can_cut_decoder
 from training.upper_layers import LowerLayers, UpperScorer, can_be_cut
@@ -67,11 +69,13 @@ def fit_fold(
     scores_folder: Path,
     checkpoints: Path,
     on_epoch: OnEpoch = lambda row: None,
+    children: Sequence[Child] = (),
 ) -> list[EpochRow]:
     """Train on the fold's train part, choose on dev, score dev and test, write both folders; the learning curve.
 
-    A run that was killed goes on from `checkpoints`, in the folder named by the digest of all that decides its outcome;
-    a finished run leaves nothing there.
+    `children` are synthetic essays of the train part, learned beside it. A run that was killed goes on from
+    `checkpoints`, in the folder named by the digest of all that decides its outcome; a finished run leaves nothing
+    there.
     """
     sets = split_fold(essays, folds, fold)
     prompt_ids = [prompt_id for prompt_id in all_prompts() if prompt_id in set(sets["train"]["prompt_id"])]
@@ -85,6 +89,8 @@ def fit_fold(
             train.unit_scores, list(sets["train"]["rater_scores"]), train.prompt_index(), config.rater_share
         ),
     )
+    if children:
+        train = parts["train"] = with_children(parts, children, model.encoder, prompt_ids)
     raw: dict[str, NDArray[np.float32]] | None = None
     if isinstance(config, LexicalConfig):
         history = fit_lexical(model.scorer, train, parts["dev"], config)
@@ -100,7 +106,7 @@ def fit_fold(
         on_epoch(history[-1])
         raw = {name: raw_scores(model.scorer, parts[name], pooled[name]) for name in SCORED_PARTS}
     else:
-        resume = checkpoints / run_digest(config, essays, folds, fold, seed)
+        resume = checkpoints / run_digest(config, essays, folds, fold, seed, children)
         history = learn(model, config, parts, seed, resume, on_epoch)
         shutil.rmtree(resume)
         model = finished_model(model, config)
@@ -231,12 +237,16 @@ def score_part(scorer: nn.Module, encoder: Encoder, part: Part, device: torch.de
     return raw
 
 
-def run_digest(config: TrainConfig, essays: Dataset, folds: pa.Table, fold: int, seed: int) -> str:
+def run_digest(
+    config: TrainConfig, essays: Dataset, folds: pa.Table, fold: int, seed: int, children: Sequence[Child] = ()
+) -> str:
     """Names a run by all that decides its outcome: settings, essays, folds, seed, and the code of this package."""
     digest = hashlib.sha256(f"{config.model_dump_json()} {fold} {seed}".encode())
     for column in ("essay_id", "prompt_id", "text", "score"):
         digest.update("\0".join(map(str, essays[column])).encode())
     digest.update(str(folds.to_pylist()).encode())
+    for child in children:
+        digest.update(f"{child.child_id} {child.prompt_id} {child.unit_score}\0{child.text}".encode())
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]

@@ -13,7 +13,19 @@ from dvc.repo import Repo
 
 from pipelines import dependencies
 
-ROAD = ["fetch", "prepare", "split", "train", "gate", "calibrate", "ensemble", "evaluate", "robustness", "export"]
+ROAD = [
+    "fetch",
+    "prepare",
+    "split",
+    "synthesize",
+    "train",
+    "gate",
+    "calibrate",
+    "ensemble",
+    "evaluate",
+    "robustness",
+    "export",
+]
 ROAD += ["package", "package-ensemble", "publish"]
 
 

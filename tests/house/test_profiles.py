@@ -8,6 +8,7 @@ import yaml
 
 from data.folds import SplitConfig
 from data.refit import is_refit
+from data.synthetic.config import SynthesizeConfig
 from essays.errors import BadParams
 from essays.params import parse_params
 from export.config import ExportConfig, PublishConfig
@@ -25,6 +26,7 @@ SECTIONS: dict[str, Any] = {
     "folds": tuple[int, ...],
     "seed": int,
     "split": SplitConfig,
+    "synthesize": SynthesizeConfig,
     "calibrate": CalibrateConfig,
     "ensemble": EnsembleConfig,
     "evaluate": EvaluateConfig,

@@ -36,6 +36,7 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "params.yaml").write_text(yaml.safe_dump(small(params, vectors(folder / "vectors"))), "utf-8")
     with inside(folder):
         write_corpus(SplitConfig.model_validate(params["split"]))
+        stage("synthesize")
         for model in MODELS:
             stage("train", "--model", model, "--fold", str(FOLD))
             stage("calibrate", "--model", model)

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from data.folds import FoldRow
 from data.rows import Essay
@@ -255,3 +255,31 @@ def configs(tiny_backbone: Path, tiny_llama: Path, tiny_vectors: Path) -> dict[s
             num_averaged=2,
         ),
     }
+
+
+@pytest.fixture(scope="session")
+def tiny_language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a Llama of two layers that never learned, and a byte-level tokenizer over our words."""
+    folder = tmp_path_factory.mktemp("language-model")
+    tokenizer = ByteLevelBPETokenizer()
+    text = " ".join(PLAIN + RICH)
+    tokenizer.train_from_iterator([text] * 4, vocab_size=400, show_progress=False, special_tokens=["<|endoftext|>"])
+    PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(tokenizer.to_str()), eos_token="<|endoftext|>"
+    ).save_pretrained(folder)
+    torch.manual_seed(6)
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.5,  # so that it has opinions
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder

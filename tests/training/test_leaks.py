@@ -1,6 +1,8 @@
 """Nothing that a fold learns or chooses comes from its test essays: other test essays, and all of it is the same."""
 
+import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +13,15 @@ from datasets import Dataset
 from safetensors.numpy import load_file
 
 from data.rows import Essay
+from data.synthetic.children import KINDS, Child
 from data.tables import ESSAYS_SCHEMA, essays_table, read_dataset, write_table
+from essays.errors import BadCorpus
 from essays.params import read_params
 from tests.training.conftest import PROMPTS, RICH, Corpus
+from tests.training.test_synthesis import settings, with_tail
+from tests.training.test_synthesis import unlabelled as unlabelled
 from training import fit as fitting
+from training import synthesis, synthetic_children
 from training.batches import split_fold
 from training.calibrate import fit_calibration
 from training.config import TrainConfig
@@ -23,6 +30,7 @@ from training.evaluation_config import CalibrateConfig, EnsembleConfig
 from training.fit import fit_fold
 from training.fold_scores import FoldScores, fold_parts, read_fold_scores
 from training.models.folder import WEIGHTS_FILE
+from training.synthesis import Sources, synthesize_fold
 
 _ROUNDING = 1e-5
 _DECIMALS = 4
@@ -60,8 +68,11 @@ def configs_of_all_kinds(configs: dict[str, TrainConfig]) -> dict[str, TrainConf
     return {**configs, "frozen": configs["encoder"].model_copy(update={"frozen_layers": 1})}
 
 
-def fit_on(essays: Dataset, config: TrainConfig, folds: pa.Table, folder: Path) -> FoldScores:
-    fit_fold(config, essays, folds, 0, 7, folder / "model", folder / "scores", folder / "checkpoints")
+def fit_on(
+    essays: Dataset, config: TrainConfig, folds: pa.Table, folder: Path, children: Sequence[Child] = ()
+) -> FoldScores:
+    places = (folder / "model", folder / "scores", folder / "checkpoints")
+    fit_fold(config, essays, folds, 0, 7, *places, children=children)
     return read_fold_scores(folder / "scores" / "scores.parquet")
 
 
@@ -138,3 +149,77 @@ def test_a_leak_would_be_noticed(
     names = differing(tmp_path / "as-it-is", tmp_path / "changed")
     assert "model.safetensors" in names
     assert ("tokenizer.json" in names) == (kind == "lstm")
+
+
+def synthetic(
+    essays: Dataset, corpus: Corpus, unlabelled: list, configs: dict, language_model: Path, folder: Path
+) -> list[Child]:
+    """Children of all kinds of fold 0, on essays that all kinds can be made of."""
+    rows = [with_tail(as_essay(row)) for row in essays.to_list()]
+    sources = Sources(rows, essays, corpus.folds, unlabelled, configs, 7)
+    return synthesize_fold(settings(language_model, KINDS), sources, 0, folder)
+
+
+def named(children: Sequence[Child]) -> set[tuple]:
+    return {
+        (child.child_id, child.parent_id, child.unit_score, hashlib.sha256(child.text.encode()).hexdigest())
+        for child in children
+    }
+
+
+def test_synthetic_essays_do_not_depend_on_test_essays(
+    configs, corpus: Corpus, other_test_essays: Dataset, unlabelled: list, tiny_language_model: Path, tmp_path: Path
+) -> None:
+    """Parents, texts and a teacher's labels: the same whatever the test part holds."""
+    ours, others = (
+        synthetic(essays, corpus, unlabelled, configs, tiny_language_model, tmp_path / name)
+        for name, essays in (("as-it-is", corpus.essays), ("changed", other_test_essays))
+    )
+    assert {child.kind for child in ours} == set(KINDS)
+    assert not named(ours) ^ named(others)
+    parts = fold_parts(corpus.folds, 0)
+    assert {parts.get(child.parent_id) for child in ours} == {"train", None}
+
+
+@pytest.fixture(scope="module")
+def leaked(
+    configs,
+    corpus: Corpus,
+    other_test_essays: Dataset,
+    unlabelled: list,
+    tiny_language_model: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, list[Child]]:
+    """What a synthesis makes that takes the test part for train essays, with its own check off."""
+
+    def leaking(folds: pa.Table, fold: int) -> dict[str, str]:
+        return {essay_id: "train" if part == "test" else part for essay_id, part in fold_parts(folds, fold).items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthesis, "fold_parts", leaking)
+        return {
+            name: synthetic(essays, corpus, unlabelled, configs, tiny_language_model, tmp_path_factory.mktemp(name))
+            for name, essays in (("as-it-is", corpus.essays), ("changed", other_test_essays))
+        }
+
+
+@pytest.mark.parametrize("kind", ["lexical", "lstm", "encoder", "probe"])
+def test_children_of_test_essays_would_be_noticed(
+    kind: str,
+    configs,
+    corpus: Corpus,
+    other_test_essays: Dataset,
+    leaked: dict[str, list[Child]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the check of parents before training; and with that off, by the check above."""
+    assert named(leaked["as-it-is"]) != named(leaked["changed"])
+    with pytest.raises(BadCorpus, match="is in test, expected train"):
+        fit_on(corpus.essays, configs[kind], corpus.folds, tmp_path / "refused", leaked["as-it-is"])
+
+    monkeypatch.setattr(synthetic_children, "check_children", lambda children, parts: None)
+    for name, essays in (("as-it-is", corpus.essays), ("changed", other_test_essays)):
+        fit_on(essays, configs[kind], corpus.folds, tmp_path / name, leaked[name])
+    with pytest.raises(AssertionError):
+        assert_alike(kind, tmp_path / "as-it-is", tmp_path / "changed")
