@@ -30,7 +30,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --no-
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --unsafe-package pip --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 # The sha256 of every file of a release, so that an index can give nothing else than what was locked.
-HASH := $(BIN)/uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate --python-version 3.11
+HASH := $(BIN)/uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate --python-version 3.11.5
 
 .PHONY: help
 help: ## List these commands

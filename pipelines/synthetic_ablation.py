@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from data.corpora import CORPORA
+from data.corpora import all_corpora
 from data.fetch import fetch_corpus, kaggle_token, mirror_folder
 from data.synthetic.children import KINDS, Child
 from data.synthetic.config import SynthesizeConfig
@@ -97,7 +97,7 @@ def report(arms: Sequence[Arm], fold: int) -> None:
 
 def fetch_unlabelled() -> list[UnlabelledEssay]:
     """ASAP's unlabelled essays, whatever `corpora` says, in a folder of the ablation's own."""
-    whole = CORPORA["asap-aes"]
+    whole = all_corpora()["asap-aes"]
     files = tuple(file for file in whole.files if file.path == UNLABELLED_FILE)
     corpus = replace(whole, files=files)
     return read_unlabelled(fetch_corpus(corpus, CACHE_FOLDER / "raw", mirror_folder(), kaggle_token()))
