@@ -9,6 +9,7 @@ from essays.encoding import Encoding
 from essays.errors import StageFailed
 from essays.manifest import Graph, PrecisionParity
 from essays.params import Section, write_section
+from essays.traits import Traits
 
 EXPORT_FOLDER = Path("out/export")
 EXPORTED_FILE = "exported.json"
@@ -29,6 +30,8 @@ class Exported(Section):
     graphs: tuple[Graph, ...] = Field(min_length=1)
     precisions: tuple[PrecisionParity, ...] = ()
     """Below fp32, those that passed."""
+    traits: Traits | None = None
+    """What the graphs' second output holds; none where there is none."""
 
 
 def export_folder(model: str) -> Path:

@@ -18,7 +18,7 @@ from serving.cache.result_cache import ResultCache
 from serving.cache.runs import CachedRuns, CacheMode, Part
 from serving.catalogue import Catalogue, ServedModel
 from serving.errors import DeadlinePassed, InvalidRequest, internal_error, reply_to
-from serving.inference import member_unit_scores, raw_unit_score
+from serving.inference import Run, member_unit_scores, raw_unit_score
 from serving.lanes import LanePool
 from serving.metrics import Metrics
 from serving.mistakes import log_mistake
@@ -33,7 +33,9 @@ from serving.schemas import (
     ScoreRequest,
     ScoreResponse,
     Timing,
+    TraitScore,
 )
+from serving.traits import TraitSource, trait_source
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ class Scorer:
         raw = {name: runs[name].run.raw_unit_score for name in model.graph_names}
         members = member_unit_scores(self.catalogue, model, prompt.prompt_id, raw)
         grade = model.calibration.grade(prompt, raw_unit_score(model, prompt.prompt_id, raw, members))
+        source = trait_source(self.catalogue, model, prompt.prompt_id)
         truncated = any(part.run.truncated for part in parts)
         flags = gate_flags(admitted.findings) + flags_for(
             score_range=prompt.score_range,
@@ -175,6 +178,7 @@ class Scorer:
             unit_score=grade.unit_score,
             interval=grade.interval,
             coverage=model.calibration.coverage,
+            traits=_traits(source, {name: part.run for name, part in runs.items()}) if source else [],
             flags=flags,
             hand_off=bool(flags),
             advisory=bool(admitted.findings),
@@ -222,6 +226,13 @@ def _copies(requests: Sequence[ScoreRequest]) -> dict[int, Finding]:
         with contextlib.suppress(BadInput):
             groups.setdefault((request.prompt_id, request.model), {})[place] = readable_text(request.essay)
     return {place: finding for texts in groups.values() for place, finding in near_duplicates(texts).items()}
+
+
+def _traits(source: TraitSource, runs: Mapping[str, Run]) -> list[TraitScore]:
+    return [
+        TraitScore(trait=name, score=grade.score, low=grade.interval[0], high=grade.interval[1])
+        for name, grade in zip(source.traits.names, source.grades(source.raw(runs)), strict=True)
+    ]
 
 
 def _timing(parts: Sequence[Part], started: float) -> Timing:

@@ -109,7 +109,11 @@ def test_what_is_measured_is_what_is_published_and_served(
     (session,) = Runtimes().open(manifest, project / "extracted", 1, "bf16")
     encoder, texts = load_model(model_folder("encoder", 0)).encoder, essays.set_index("essay_id").text
     served = [
-        float(session.run(encoder.collate([encoder.encode(texts[essay_id], manifest.prompt_ids.index(prompt_id))]))[0])
+        float(
+            session.outputs(
+                encoder.collate([encoder.encode(texts[essay_id], manifest.prompt_ids.index(prompt_id))])
+            ).raw_unit_scores[0]
+        )
         for essay_id, prompt_id in zip(scored.essay_ids, scored.prompt_ids, strict=True)
     ]
     np.testing.assert_allclose(served, scored.raw["bf16"], atol=1e-6)

@@ -190,7 +190,7 @@ def raw_scores(folder: Path, encoding: NgramEncoding | TokenEncoding, described:
     """What ONNX Runtime gives each golden text on each prompt."""
     encoder, (session,) = load_encoder(encoding, folder), OnnxRuntimeCpu().open(described, folder, 1)
     return {
-        (text, prompt_id): float(session.run(encoder.collate([encoder.encode(text, index)]))[0])
+        (text, prompt_id): float(session.outputs(encoder.collate([encoder.encode(text, index)])).raw_unit_scores[0])
         for text in GOLDEN_TEXTS
         for index, prompt_id in enumerate(PROMPT_IDS)
     }
