@@ -32,6 +32,8 @@ from training.fold_scores import (
 )
 from training.fold_scores import calibration_file as calibrated
 from training.models import LoadedModel, load_model
+from training.trait_files import traits_folder, write_model_traits
+from training.traits import ModelTraits
 
 NUM_DEV, NUM_SHIFT = 20, 6
 
@@ -67,6 +69,7 @@ def project(
         for row in essays.itertuples()
     ]
     write_table(essays_table(rows), ESSAYS_FILE)
+    write_model_traits(ModelTraits(traits=None), traits_folder("encoder"))
     set_params(root, min_same_grades=0.9, max_qwk_change=1.0)
     return tmp_path
 

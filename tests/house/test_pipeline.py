@@ -13,8 +13,8 @@ from dvc.repo import Repo
 
 from pipelines import dependencies
 
-ROAD = ["fetch", "prepare", "split", "train", "gate", "calibrate", "ensemble", "evaluate", "robustness", "export"]
-ROAD += ["package", "package-ensemble", "publish"]
+ROAD = ["fetch", "prepare", "split", "train", "gate", "calibrate", "ensemble", "evaluate", "robustness", "traits"]
+ROAD += ["traits-report", "export", "package", "package-ensemble", "publish"]
 
 
 @pytest.fixture
