@@ -66,7 +66,7 @@ def fit_heads(
 ) -> TraitHeads:
     """Heads of one prompt, from the train and dev parts' pooled states (N, H) and unit scores (N, traits)."""
     weight = scorer.heads.weight[prompt_index].detach().cpu().numpy().astype(np.float64)
-    bias = float(scorer.heads.bias[prompt_index])
+    bias = float(scorer.heads.bias[prompt_index].detach())
     holistic = {part: states[part] @ weight + bias for part in ("train", "dev")}
     rows, biases = [], []
     for place in range(targets["train"].shape[1]):

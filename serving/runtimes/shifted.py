@@ -26,10 +26,10 @@ class ShiftedSession:
     ) -> None:
         """`shifts` are raw unit scores by prompt id, none is 0; `prompt_ids` is in the order of `prompt_index`.
 
-        `trait_shifts` are the traits', in the order of the graph's second output.
+        `trait_shifts` are the traits', in the order of the graph's second output; without any, traits stay as they are.
         """
         self._session = session
-        self._trait_shifts = np.array(trait_shifts, dtype=np.float32)
+        self._trait_shifts = np.array(tuple(trait_shifts) or 0.0, dtype=np.float32)
         self._shifts = np.array([shifts.get(prompt_id, 0.0) for prompt_id in prompt_ids], dtype=np.float32)
 
     @property
