@@ -36,9 +36,10 @@ from training.fold_scores import (
 from training.models import LoadedModel, load_model
 from training.models.scorer import TokenScorer
 from training.refit import pooled_states
-from training.trait_files import trait_scores_file, traits_folder, write_model_traits
-from training.trait_heads import fit_heads, save_heads
-from training.traits import ModelTraits, TraitEssays, TraitEvaluator, TraitsConfig, essays_with_traits
+from training.trait_files import ModelTraits, trait_scores_file, traits_folder, write_model_traits
+from training.trait_fit import fit_heads
+from training.trait_heads import save_heads
+from training.traits import TraitEssays, TraitEvaluator, TraitsConfig, essays_with_traits
 
 _BATCH = 16
 

@@ -1,27 +1,15 @@
-"""A head for each trait that people scored, on the pooled states of a model that learned the holistic score.
+"""A head for each trait that people scored, on the pooled states that the holistic head sees, in one pass with it."""
 
-Each is solved in closed form, as the holistic head is at the end of its training, and pulled toward it: an infinite
-penalty is the holistic score itself, on the trait's mean and spread. Dev essays pick the penalty; no layer moves, so
-the holistic score stays as it was.
-"""
-
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from essays.errors import StageFailed
 from training.models.scorer import TokenScorer
-from training.refit import best_change
 
 HEADS_FILE = "heads.safetensors"
-# Raters who never differ on train essays leave nothing to standardize by.
-_CONSTANT = 1e-6
 
 
 class TraitHeads(nn.Module):
@@ -55,30 +43,6 @@ class ScorerWithTraits(nn.Module):
         """`raw_unit_score` (B,) and the traits' (B, traits), from a scorer's inputs."""
         pooled = self.scorer.pooled(input_ids, attention_mask, num_tokens, prompt_index)
         return self.scorer.scored(pooled, prompt_index), self.heads(pooled)
-
-
-def fit_heads(
-    scorer: TokenScorer,
-    prompt_index: int,
-    states: Mapping[str, NDArray],
-    targets: Mapping[str, NDArray],
-    penalties: Sequence[float],
-) -> TraitHeads:
-    """Heads of one prompt, from the train and dev parts' pooled states (N, H) and unit scores (N, traits)."""
-    weight = scorer.heads.weight[prompt_index].detach().cpu().numpy().astype(np.float64)
-    bias = float(scorer.heads.bias[prompt_index].detach())
-    holistic = {part: states[part] @ weight + bias for part in ("train", "dev")}
-    rows, biases = [], []
-    for place in range(targets["train"].shape[1]):
-        mean, deviation = float(targets["train"][:, place].mean()), float(targets["train"][:, place].std())
-        deviation = deviation if deviation > _CONSTANT else 1.0
-        missed = {part: (targets[part][:, place] - mean) / deviation - holistic[part] for part in holistic}
-        change, shift = best_change(states["train"], missed["train"], states["dev"], missed["dev"], penalties)
-        rows.append(deviation * (weight + change))
-        biases.append(mean + deviation * (bias + shift))
-    return TraitHeads(
-        torch.from_numpy(np.stack(rows).astype(np.float32)), torch.from_numpy(np.array(biases, dtype=np.float32))
-    )
 
 
 def save_heads(heads: TraitHeads, folder: Path) -> None:

@@ -25,6 +25,7 @@ from training.calibrate import fit_prompt
 from training.evaluate import Evaluator, PromptResult
 from training.evaluation_config import CalibrateConfig, EvaluateConfig
 from training.fold_scores import FoldScores
+from training.trait_files import TraitMeasures
 
 
 class TraitsConfig(Section):
@@ -34,44 +35,6 @@ class TraitsConfig(Section):
     """Of `models`, those that get heads where their essays have traits; each must make pooled states of tokens."""
     penalties: tuple[float, ...] = Field(min_length=1)
     """Ridge penalties to choose from on dev, in the unit of `training.refit`; no change is always among the choices."""
-
-
-class TraitMeasures(Section):
-    """One trait on the test part, for the report."""
-
-    name: str
-    num_essays: int
-    qwk: float
-    qwk_interval: tuple[float, float]
-    dev_qwk: float
-    """On the essays that chose: an upper hint, no result."""
-    adjacent: float
-    smd: float
-    sd_ratio: float
-    coverage: float
-    """Share of human scores inside the interval."""
-    interval_width: float
-    holistic_qwk: float
-    """Of the model's holistic score in the trait's place."""
-    gain_interval: tuple[float, float]
-    length_qwk: float
-    people_qwk: float
-    """Of the humans' holistic score in the trait's place: how much of the trait it tells at best."""
-
-    @property
-    def quality(self) -> TraitQuality:
-        """What a bundle says of it."""
-        shared = {name: getattr(self, name) for name in TraitQuality.model_fields}
-        return TraitQuality.model_validate(shared)
-
-
-class ModelTraits(Section):
-    """What the stage leaves of a model, beside its heads and scores."""
-
-    traits: Traits | None
-    """None where the model scores none."""
-    measured: tuple[TraitMeasures, ...] = ()
-    """Empty without a test part."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from training.plots import BLUE, GREY, ORANGE, STYLE
 from training.report import number, table
-from training.traits import TraitMeasures
+from training.trait_files import TraitMeasures
 
 Measured = Mapping[str, Sequence[TraitMeasures]]
 """By model."""

@@ -32,8 +32,7 @@ from training.fold_scores import (
 )
 from training.fold_scores import calibration_file as calibrated
 from training.models import LoadedModel, load_model
-from training.trait_files import traits_folder, write_model_traits
-from training.traits import ModelTraits
+from training.trait_files import ModelTraits, traits_folder, write_model_traits
 
 NUM_DEV, NUM_SHIFT = 20, 6
 

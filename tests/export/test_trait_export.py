@@ -31,9 +31,8 @@ from training.fold_scores import FoldScores, model_folder, write_fold_scores
 from training.fold_scores import calibration_file as calibrated
 from training.models import LoadedModel, load_model
 from training.models.scorer import TokenScorer
-from training.trait_files import trait_scores_file, traits_folder, write_model_traits
+from training.trait_files import ModelTraits, trait_scores_file, traits_folder, write_model_traits
 from training.trait_heads import ScorerWithTraits, TraitHeads, save_heads
-from training.traits import ModelTraits
 
 PROMPT_ID = "ellipse-overall"
 TRAITS = Traits(

@@ -27,7 +27,8 @@ from training.models import load_model, save_model
 from training.models.scorer import TokenScorer
 from training.start import start_model
 from training.trait_files import read_model_traits, read_trait_scores, traits_folder
-from training.trait_heads import ScorerWithTraits, fit_heads, load_heads
+from training.trait_fit import fit_heads
+from training.trait_heads import ScorerWithTraits, load_heads
 from training.traits import TraitEssays, TraitEvaluator, essays_with_traits
 from training.traits_report import traits_page, traits_tree
 
