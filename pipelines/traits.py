@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -49,21 +50,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipelines.traits", description=__doc__)
     parser.add_argument("--model", required=True, help="one of `models` in params.yaml")
     model: str = parser.parse_args().model
-    config, fold = read_params("traits", TraitsConfig), read_params("folds", tuple[int, ...])[0]
+    settings = _Settings(
+        read_params("traits", TraitsConfig),
+        read_params("folds", tuple[int, ...])[0],
+        read_params("split", SplitConfig),
+        read_params("calibrate", CalibrateConfig),
+        read_params("evaluate", EvaluateConfig),
+        read_params("seed", int),
+    )
+    chosen = model in settings.traits.models
+    essays, parts = read_essay_rows(), fold_parts(read_table(FOLDS_FILE, FOLDS_SCHEMA), settings.fold)
+    data = essays_with_traits(essays, parts) if chosen else None
     folder = traits_folder(model)
     shutil.rmtree(folder, ignore_errors=True)
-    essays, parts = read_essay_rows(), fold_parts(read_table(FOLDS_FILE, FOLDS_SCHEMA), fold)
-    data = essays_with_traits(essays, parts) if model in config.models else None
     if data is None:
-        reason = "no essay has traits" if model in config.models else "not among traits.models"
-        say(f"{model} scores no traits: {reason}")
+        say(f"{model} scores no traits: {'no essay has traits' if chosen else 'not among traits.models'}")
         write_model_traits(ModelTraits(traits=None), folder)
     else:
-        write_model_traits(_fit(model, fold, data, config, folder), folder)
+        write_model_traits(_fit(model, data, settings, folder), folder)
     wrote(folder)
 
 
-def _fit(model: str, fold: int, data: TraitEssays, config: TraitsConfig, folder: Path) -> ModelTraits:
+@dataclass(frozen=True)
+class _Settings:
+    """What params.yaml says, read before anything else."""
+
+    traits: TraitsConfig
+    fold: int
+    split: SplitConfig
+    calibrate: CalibrateConfig
+    evaluate: EvaluateConfig
+    seed: int
+
+
+def _fit(model: str, data: TraitEssays, settings: _Settings, folder: Path) -> ModelTraits:
+    fold = settings.fold
     source = model_folder(model, fold)
     loaded = load_model(source)
     if not isinstance(loaded.module, TokenScorer) or loaded.spec.kind == "probe":
@@ -73,19 +94,19 @@ def _fit(model: str, fold: int, data: TraitEssays, config: TraitsConfig, folder:
     states = _states(loaded, source, data)
     prompt_index = loaded.spec.prompt_index(data.prompt.prompt_id)
     targets = {part: data.targets(part) for part in ("train", "dev")}
-    heads = fit_heads(loaded.module, prompt_index, states, targets, config.penalties)
+    heads = fit_heads(loaded.module, prompt_index, states, targets, settings.traits.penalties)
     weight, bias = heads.weight.numpy().astype(np.float64), heads.bias.numpy().astype(np.float64)
     raw = {part: states[part] @ weight.T + bias for part in ("dev", "test")}
     evaluator = TraitEvaluator(
         data,
         _holistic(read_fold_scores(scores_folder(model, fold) / SCORES_FILE), data),
         fold,
-        read_params("calibrate", CalibrateConfig),
-        read_params("evaluate", EvaluateConfig),
-        read_params("seed", int),
+        settings.calibrate,
+        settings.evaluate,
+        settings.seed,
     )
     # A model for serving has no test part to measure on (docs/decisions/0011).
-    measurable = () if is_refit(fold, read_params("split", SplitConfig)) else range(len(data.names))
+    measurable = () if is_refit(fold, settings.split) else range(len(data.names))
     measured = tuple(evaluator.measure(raw, place) for place in measurable)
     save_heads(heads, folder)
     for place, name in enumerate(data.names):
