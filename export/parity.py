@@ -142,11 +142,13 @@ def _trait_parity(compared: Compared, traits: Traits) -> TraitParity:
         np.asarray(scores, dtype=np.float64)[mine]
         for scores in (compared.module_traits, compared.graph_traits, compared.batched_traits)
     )
-    grades = [[[grade.score for grade in traits.grades(row)] for row in each.tolist()] for each in (ours, theirs)]
+    grades = [
+        np.array([[grade.score for grade in traits.grades(row)] for row in each.tolist()]) for each in (ours, theirs)
+    ]
     return TraitParity(
         max_gap=_largest_gap(ours, theirs),
         max_gap_batched=_largest_gap(theirs, batched),
-        same_grade_share=float(np.mean(np.equal(*grades))),
+        same_grade_share=float((grades[0] == grades[1]).mean()),
     )
 
 
