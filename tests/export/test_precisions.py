@@ -21,6 +21,7 @@ from export.precisions import (
     score_at,
     split_for_shifts,
 )
+from export.trait_precisions import Recorder
 from serving.runtimes.openvino_cpu import OpenVinoCpu, multiplies
 from training.fold_scores import FoldScores
 from training.models import load_model
@@ -191,7 +192,7 @@ def test_scores_at_a_precision_stand_in_the_order_of_the_essays(
         raw={"fp32": (0.0,) * len(essays)},
     )
     shuffled = essays.sample(frac=1.0, random_state=4)
-    found = score_at(scored, "int8", session.run, loaded.encoder, shuffled, loaded.spec.prompt_ids)
+    found = score_at(scored, "int8", Recorder(session.outputs).run, loaded.encoder, shuffled, loaded.spec.prompt_ids)
     by_hand = [
         float(
             session.outputs(
