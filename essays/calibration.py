@@ -15,6 +15,7 @@ from pydantic import Field
 from essays.errors import UnknownPrompt
 from essays.params import Section, write_section
 from essays.prompts import Prompt
+from essays.scores import ScoreRange
 
 # Intervals end on grades; a bound that misses a grade by rounding error still includes it.
 _EDGE = 1e-9
@@ -89,24 +90,33 @@ class Calibration(Section):
 
     def grade(self, prompt: Prompt, raw_unit_score: float) -> Grade:
         """The grade of one essay, from a model's raw unit score."""
-        grades = self.grades(prompt, [raw_unit_score])
-        return Grade(
-            score=float(grades.scores[0]),
-            unit_score=float(grades.unit_scores[0]),
-            interval=(float(grades.lows[0]), float(grades.highs[0])),
-        )
+        return grade_of(self.of(prompt.prompt_id), prompt.score_range, raw_unit_score)
 
     def grades(self, prompt: Prompt, raw_unit_scores: ArrayLike) -> Grades:
         """The grades of many essays of one prompt, (N,): what `grade` gives for each."""
-        part, score_range = self.of(prompt.prompt_id), prompt.score_range
-        unit_scores = stretched(part, raw_unit_scores)
-        scores = score_range.round(score_range.from_unit(unit_scores))
-        bands, widths = band_indices(part.bands, unit_scores), half_width(part.bands, unit_scores)
-        steps = (score_range.num_grades - 1) * np.stack([unit_scores - widths, unit_scores + widths])  # (2, N)
-        lows = score_range.low + score_range.step * np.maximum(np.ceil(steps[0] - _EDGE), 0)
-        highs = score_range.low + score_range.step * np.minimum(np.floor(steps[1] + _EDGE), score_range.num_grades - 1)
-        # A band narrower than half a step may hold no grade at all: the answer itself always belongs to its interval.
-        return Grades(scores, unit_scores, np.minimum(lows, scores), np.maximum(highs, scores), bands)
+        return grades_of(self.of(prompt.prompt_id), prompt.score_range, raw_unit_scores)
+
+
+def grade_of(part: PromptCalibration, score_range: ScoreRange, raw_unit_score: float) -> Grade:
+    """The grade of one essay on this scale, from a raw unit score."""
+    grades = grades_of(part, score_range, [raw_unit_score])
+    return Grade(
+        score=float(grades.scores[0]),
+        unit_score=float(grades.unit_scores[0]),
+        interval=(float(grades.lows[0]), float(grades.highs[0])),
+    )
+
+
+def grades_of(part: PromptCalibration, score_range: ScoreRange, raw_unit_scores: ArrayLike) -> Grades:
+    """The grades of many essays on this scale, (N,): what `grade_of` gives for each."""
+    unit_scores = stretched(part, raw_unit_scores)
+    scores = score_range.round(score_range.from_unit(unit_scores))
+    bands, widths = band_indices(part.bands, unit_scores), half_width(part.bands, unit_scores)
+    steps = (score_range.num_grades - 1) * np.stack([unit_scores - widths, unit_scores + widths])  # (2, N)
+    lows = score_range.low + score_range.step * np.maximum(np.ceil(steps[0] - _EDGE), 0)
+    highs = score_range.low + score_range.step * np.minimum(np.floor(steps[1] + _EDGE), score_range.num_grades - 1)
+    # A band narrower than half a step may hold no grade at all: the answer itself always belongs to its interval.
+    return Grades(scores, unit_scores, np.minimum(lows, scores), np.maximum(highs, scores), bands)
 
 
 def stretched(part: PromptCalibration, raw_unit_scores: ArrayLike) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from essays.encoding import Encoding
 from essays.ensemble import are_shares
 from essays.errors import InvalidManifest
 from essays.params import Section
+from essays.traits import Traits
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
@@ -23,8 +24,9 @@ GOLDEN_FILE = "golden.json"
 CARD_FILE = "card.md"
 GRAPH_FILE = "model.onnx"
 OUTPUT_NAME = "raw_unit_score"
-"""The one output of every graph, (B,)."""
-
+"""The output that every graph has, (B,)."""
+TRAITS_OUTPUT_NAME = "raw_trait_scores"
+"""The second output of a graph that scores traits, (B, traits)."""
 
 Precision = Literal["fp32", "bf16", "int8"]
 """Of the numbers that a graph multiplies."""
@@ -86,6 +88,17 @@ class CorpusSource(Section):
     licence: str
 
 
+class TraitParity(Section):
+    """How near the graph's traits come to the checkpoint's, on those of the compared essays that get traits."""
+
+    max_gap: float = Field(ge=0)
+    """Largest difference of raw unit scores of any trait, one essay at a time."""
+    max_gap_batched: float = Field(ge=0)
+    """Likewise between alone and in a batch of mixed lengths."""
+    same_grade_share: float = Field(ge=0, le=1)
+    """Share of grades, of all traits and essays, that both give alike."""
+
+
 class Parity(Section):
     """How near the graphs come to the checkpoints that they were made from, on held-out essays."""
 
@@ -96,6 +109,21 @@ class Parity(Section):
     """Largest difference of the graphs' raw unit scores between alone and in a batch of mixed lengths."""
     same_grade_share: float = Field(ge=0, le=1)
     """Share of essays that get the same grade from both."""
+    traits: TraitParity | None = None
+    """None where the model scores none."""
+
+
+class TraitPrecision(Section):
+    """What a precision below fp32 changes of one trait, measured on the same essays as the holistic score."""
+
+    shift: float
+    """Added to raw unit scores at this precision."""
+    max_gap: float = Field(ge=0)
+    """Largest difference of raw unit scores from the checkpoint's."""
+    same_grade_share: float = Field(ge=0, le=1)
+    """Share of essays that get the checkpoint's grade."""
+    qwk_change: float
+    """QWK with people minus the checkpoint's."""
 
 
 class PrecisionParity(Section):
@@ -117,6 +145,8 @@ class PrecisionParity(Section):
     """Share of essays that get the checkpoint's grade."""
     qwk_changes: dict[str, float]
     """By corpus: QWK with people, mean of its prompts, minus the checkpoint's."""
+    traits: dict[str, TraitPrecision] = Field(default_factory=dict)
+    """By trait; empty where the model scores none."""
 
 
 class RunMemory(Section):
@@ -160,6 +190,8 @@ class Manifest(Section):
     """Below fp32, and no others may be served. Of an ensemble: with every member at it that lists it too."""
     memory: RunMemory | None = Field(default=None, exclude_if=lambda memory: memory is None)
     """None for small models."""
+    traits: Traits | None = None
+    """What the second output of the graphs holds; none where there is none. An ensemble answers with its member's."""
     git_commit: str
     """The commit that the pipeline ran at; ends in `-dirty` when files differed from it."""
     pipeline_digest: str
@@ -187,6 +219,19 @@ class Manifest(Section):
         found = {graph.precision for graph in self.graphs}
         if self.graphs and ("int8" in listed) != ("int8" in found):
             raise ValueError("an int8 graph and its entry among the precisions come together")
+        return self
+
+    @model_validator(mode="after")
+    def _second_output_is_described(self) -> "Manifest":
+        for graph in self.graphs:
+            found = [output.shape[-1] for output in graph.outputs if output.name == TRAITS_OUTPUT_NAME]
+            wanted = [] if self.traits is None else [len(self.traits.traits)]
+            if found != wanted:
+                raise ValueError(
+                    f"{graph.file} gives {found or 'no'} traits, the manifest describes {wanted or 'none'}"
+                )
+        if self.traits is not None and (not self.graphs or self.traits.prompt_id not in self.prompt_ids):
+            raise ValueError("traits are those of a graph, on one of the model's prompts")
         return self
 
     @model_validator(mode="after")
@@ -218,6 +263,8 @@ class GoldenEssay(Section):
     """Before calibration; compared within `GOLDEN_TOLERANCE`."""
     score: float
     """The grade."""
+    raw_trait_scores: tuple[float, ...] = ()
+    """The traits', before calibration, in their order; empty where the essay gets none."""
 
 
 class Golden(Section):

@@ -73,7 +73,7 @@ def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder
     exported, scorer = read_exported(export), open_exported(export)
     parity = read_part(export / PARITY_FILE, Parity)
     calibration = read_calibration(calibration_file)
-    golden = score_golden(exported.prompt_ids, scorer.raw_score, calibration)
+    golden = score_golden(exported.prompt_ids, scorer.raw_score, calibration, scorer.raw_traits)
     card = write_card(
         facts.name,
         exported.kind,
@@ -83,6 +83,7 @@ def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder
         parity,
         facts.origin,
         precisions=exported.precisions,
+        traits=exported.traits,
     )
     copied = [
         *(export / graph.file for graph in exported.graphs),
@@ -101,6 +102,7 @@ def package_model(facts: Facts, export: Path, calibration_file: Path, out_folder
         parity=parity,
         precisions=exported.precisions,
         memory=exported.memory,
+        traits=exported.traits,
         git_commit=facts.git_commit,
         pipeline_digest=facts.pipeline_digest,
         files=_staged(out_folder, card, calibration, golden, copied, facts.reference),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from essays.manifest import CorpusSource, Member, Parity, PrecisionParity, PromptMetrics
 from essays.prompts import get_prompt
+from essays.traits import TraitQuality, Traits
 
 _KINDS = {
     "lexical": "Linear over hashed character n-grams, quadratic over surface features of the text.",
@@ -33,6 +34,7 @@ def write_card(
     members: Sequence[Member] = (),
     *,
     precisions: Sequence[PrecisionParity] = (),
+    traits: Traits | None = None,
 ) -> str:
     """The card as Markdown; holds no essay and no version, so that it can be part of what the version is made from."""
     blocks = [
@@ -43,6 +45,7 @@ def write_card(
         *([_ELSEWHERE] if _not_its_own(prompt_ids, metrics) else []),
         _metrics_table(prompt_ids, metrics),
         *([_runs(metrics)] if any(row.measured_on for row in metrics) else []),
+        *([_traits_table(traits)] if traits else []),
         f"## Served as ONNX\n\nOn {parity.num_essays} held-out essays the served graph's unit scores lie at most"
         f" {parity.max_gap:.1e} from the checkpoint's; {parity.same_grade_share:.1%} get the same grade.",
         *(_precision(each) for each in precisions),
@@ -90,6 +93,24 @@ def _runs(metrics: Sequence[PromptMetrics]) -> str:
         if row.measured_on:
             prompts.setdefault(row.measured_on, []).append(row.prompt_id)
     return "\n".join(f"- {', '.join(names)}: {source}" for source, names in prompts.items())
+
+
+def _traits_table(traits: Traits) -> str:
+    rows = ["| trait | essays | QWK | interval | holistic score in its place |", "|---|---|---|---|---|"]
+    rows += [f"| {trait.name} | {_trait_numbers(trait.quality)} |" for trait in traits.traits]
+    return (
+        f"## Traits\n\nOn {traits.prompt_id} the model also scores parts of the writing. Where the holistic score in a"
+        " trait's place agrees with people as well, within what the test essays can tell, the trait's score says no"
+        " more than that one does.\n\n" + "\n".join(rows)
+    )
+
+
+def _trait_numbers(quality: TraitQuality | None) -> str:
+    if quality is None:
+        return "– | not measured | – | –"
+    low, high = quality.qwk_interval
+    verdict = "surely worse" if quality.beats_holistic else "as good"
+    return f"{quality.num_essays} | {quality.qwk:.3f} | {low:.3f}–{high:.3f} | {quality.holistic_qwk:.3f}, {verdict}"
 
 
 def _members_table(members: Sequence[Member]) -> str:

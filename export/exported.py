@@ -9,6 +9,7 @@ from essays.encoding import Encoding
 from essays.errors import StageFailed
 from essays.manifest import Graph, PrecisionParity, RunMemory
 from essays.params import Section, write_section
+from essays.traits import Traits
 
 EXPORT_FOLDER = Path("out/export")
 EXPORTED_FILE = "exported.json"
@@ -31,6 +32,8 @@ class Exported(Section):
     """Below fp32, those that passed."""
     memory: RunMemory | None = None
     """What a decoder takes."""
+    traits: Traits | None = None
+    """What the graphs' second output holds; none where there is none."""
 
 
 def export_folder(model: str) -> Path:

@@ -16,6 +16,8 @@ GOLDEN_SOURCE = Path(__file__).with_name("golden.toml")
 BORROWED = "ellipse-overall"
 RawScore = Callable[[str, str], float]
 """From normalized text and prompt id to a raw unit score."""
+RawTraits = Callable[[str, str], tuple[float, ...]]
+"""From normalized text and prompt id to the traits' raw unit scores."""
 
 
 class WrittenEssay(Section):
@@ -41,12 +43,25 @@ def written_essays(prompt_ids: Sequence[str], path: Path = GOLDEN_SOURCE) -> lis
     return mine
 
 
-def score_golden(prompt_ids: Sequence[str], raw_score: RawScore, calibration: Calibration) -> Golden:
+def score_golden(
+    prompt_ids: Sequence[str],
+    raw_score: RawScore,
+    calibration: Calibration,
+    raw_traits: RawTraits = lambda text, prompt_id: (),
+) -> Golden:
     """Our essays with what a model gives them now."""
     scored = []
     for essay in written_essays(prompt_ids):
         text = normalize_text(essay.text)
         raw = raw_score(text, essay.prompt_id)
         grade = calibration.grade(get_prompt(essay.prompt_id), raw)
-        scored.append(GoldenEssay(text=text, prompt_id=essay.prompt_id, raw_unit_score=raw, score=grade.score))
+        scored.append(
+            GoldenEssay(
+                text=text,
+                prompt_id=essay.prompt_id,
+                raw_unit_score=raw,
+                score=grade.score,
+                raw_trait_scores=raw_traits(text, essay.prompt_id),
+            )
+        )
     return Golden(essays=tuple(scored))

@@ -17,7 +17,7 @@ from essays.console import Progress, say
 from essays.encoding import Arrays, Encoder
 from essays.ensemble import EnsembleWeights, mix_unit_scores
 from essays.errors import StageFailed
-from essays.manifest import Precision, PrecisionParity
+from essays.manifest import Precision, PrecisionParity, TraitPrecision
 from essays.metrics import quadratic_weighted_kappa
 from essays.params import Section
 from essays.prompts import get_prompt
@@ -88,13 +88,21 @@ def score_at(
 
 
 def judge(
-    name: str, scored: PrecisionScores, calibration: Calibration, config: ExportConfig
+    name: str,
+    scored: PrecisionScores,
+    calibration: Calibration,
+    config: ExportConfig,
+    traits: Mapping[Precision, Mapping[str, TraitPrecision]] | None = None,
 ) -> tuple[PrecisionParity, ...]:
-    """The precisions that pass; says of each what was found, and why one is not published."""
+    """The precisions that pass; says of each what was found, and why one is not published.
+
+    `traits` is what each precision changes of the model's traits, where it scores any.
+    """
     passed = []
     for precision in BELOW_FP32:
         if precision in scored.raw:
             parity = compare_precision(scored, precision, calibration)
+            parity = parity.model_copy(update={"traits": dict((traits or {}).get(precision, {}))})
             faults = objections(parity, config)
             verdict = f"not published: {'; '.join(faults)}" if faults else "passes"
             say(
@@ -139,7 +147,21 @@ def objections(parity: PrecisionParity, config: ExportConfig) -> list[str]:
     ]
     if parity.same_grade_share < config.min_same_grades:
         found.append(f"same grade for {parity.same_grade_share:.2%} ({config.min_same_grades:.1%} wanted)")
-    return found
+    return found + _trait_objections(parity.traits, config)
+
+
+def _trait_objections(found: Mapping[str, TraitPrecision], config: ExportConfig) -> list[str]:
+    """The bars of the holistic score, over all traits together."""
+    if not found:
+        return []
+    change = float(np.mean([each.qwk_change for each in found.values()]))
+    share = float(np.mean([each.same_grade_share for each in found.values()]))
+    objections = []
+    if not abs(change) <= config.max_qwk_change:
+        objections.append(f"QWK on traits changes by {change:+.4f} ({config.max_qwk_change:g} accepted)")
+    if share < config.min_same_grades:
+        objections.append(f"same grade of traits for {share:.2%} ({config.min_same_grades:.1%} wanted)")
+    return objections
 
 
 def mix_precisions(

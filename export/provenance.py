@@ -11,7 +11,7 @@ import yaml
 from training.pipeline_state import UNKNOWN, git_state
 
 _COMMON_STAGES = {"fetch", "prepare", "split", "synthesize"}
-_MODEL_STAGES = {"train", "calibrate", "export"}
+_MODEL_STAGES = {"train", "calibrate", "traits", "export"}
 
 
 def git_commit(folder: Path = Path()) -> str:

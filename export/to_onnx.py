@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 
 from essays.encoding import Arrays
 from essays.errors import StageFailed
-from essays.manifest import OUTPUT_NAME, Graph, Precision, TensorSpec
+from essays.manifest import OUTPUT_NAME, TRAITS_OUTPUT_NAME, Graph, Precision, TensorSpec
 from training.models import LoadedModel
+from training.trait_heads import ScorerWithTraits
 
 # Two essays of different lengths: a graph traced on one row, or without padding, may freeze what must stay free.
 _EXAMPLE_TEXTS = (
@@ -39,6 +40,7 @@ def export_graph(loaded: LoadedModel, path: Path, opset: int) -> Graph:
 
     Raises StageFailed when the graph is not valid ONNX, or when the module is too large for one file.
 
+    A module with traits (`training.trait_heads`) gives its graph a second output.
     The TorchScript exporter is used on purpose: ONNX Runtime fuses attention in its graphs and not in those of the
     newer one, which also fixes the LSTM's batch at export.
     """
@@ -80,6 +82,7 @@ def _require_one_file(module: nn.Module, path: Path) -> None:
 
 def _trace(module: nn.Module, example: Mapping[str, np.ndarray], path: Path, opset: int) -> None:
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in example.items()}
+    output_names = [OUTPUT_NAME, TRAITS_OUTPUT_NAME] if isinstance(module, ScorerWithTraits) else [OUTPUT_NAME]
     with warnings.catch_warnings(), _eager_attention(module):
         for category, message in _EXPECTED:
             warnings.filterwarnings("ignore", message, category)
@@ -89,9 +92,9 @@ def _trace(module: nn.Module, example: Mapping[str, np.ndarray], path: Path, ops
             str(path),
             kwargs=tensors,
             input_names=list(tensors),
-            output_names=[OUTPUT_NAME],
+            output_names=output_names,
             dynamic_axes={name: _free_axes(name, tensor) for name, tensor in tensors.items()}
-            | {OUTPUT_NAME: {0: "batch"}},
+            | {name: {0: "batch"} for name in output_names},
             opset_version=opset,
             dynamo=False,
         )

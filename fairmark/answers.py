@@ -64,6 +64,17 @@ class Timing(Answer):
     total: float
 
 
+class TraitScore(Answer):
+    """A part of the writing, scored beside the whole."""
+
+    trait: str
+    """As the corpus calls it: `cohesion`."""
+    score: float
+    low: float
+    """Lowest grade that a human score of it is likely to have."""
+    high: float
+
+
 class Score(Answer):
     """A score and how far to trust it."""
 
@@ -76,6 +87,8 @@ class Score(Answer):
     """Lowest and highest grade that a human score is likely to have."""
     coverage: float
     """The share of human scores that such intervals are built to hold."""
+    traits: list[TraitScore] = []
+    """Empty where the model scores none on this prompt, or the service is older than traits."""
     flags: list[Flag]
     hand_off: bool
     """Whether a person should score this essay."""
@@ -157,6 +170,18 @@ class PromptQuality(Answer):
     human_qwk: float | None = None
 
 
+class TraitInfo(Answer):
+    """A trait that a model scores, and how well it agreed with people."""
+
+    trait: str
+    prompt_id: str
+    score_range: ScoreRange
+    qwk: float | None = None
+    """None where it was not measured."""
+    better_than_holistic: bool | None = None
+    """Whether it surely tells more than the holistic score in its place."""
+
+
 class ModelInfo(Answer):
     """A model that is served."""
 
@@ -167,6 +192,7 @@ class ModelInfo(Answer):
     prompts: list[PromptQuality]
     not_measured: list[str]
     """Prompts that it scores, of which no agreement is known."""
+    traits: list[TraitInfo] = []
 
 
 class Models(Answer):

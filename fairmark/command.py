@@ -99,7 +99,7 @@ def score(options: argparse.Namespace) -> int:
     with _service(options) as service:
         served = service.models()
         asking = Asking(service, service.status().limits, None if options.compare else _model(options, served))
-        lines = _lines(options, asking.model or "", [model.name for model in served.models] if options.compare else [])
+        lines = _lines(options, asking.model, served)
         essays = essays_of(
             options.paths, prompt_id=_prompt(options, service), columns=columns, stdin_format=options.stdin
         )
@@ -264,10 +264,15 @@ def _only_prompt(essays: Sequence[Essay]) -> str:
     return found[0]
 
 
-def _lines(options: argparse.Namespace, model: str, compared: Sequence[str]) -> Lines:
+def _lines(options: argparse.Namespace, model: str | None, served: Models) -> Lines:
     suffix = options.out.suffix.lower() if options.out else ""
     kind = options.results or ("jsonl" if suffix in (".jsonl", ".ndjson") else "csv")
-    return JsonLines(model, compared) if kind == "jsonl" else CsvLines(model, compared)
+    compared = [] if model else [each.name for each in served.models]
+    if kind == "jsonl":
+        return JsonLines(model or "", compared)
+    # Two prompts may share a trait, which is one column.
+    traits = dict.fromkeys(info.trait for each in served.models if each.name == model for info in each.traits)
+    return CsvLines(model or "", compared, list(traits))
 
 
 def _write_out(text: str) -> None:

@@ -44,10 +44,11 @@ def outcome_of(essay: Essay, item: BatchItem) -> Outcome:
 class CsvLines:
     """Outcomes as lines of a CSV that a spreadsheet may open: no cell of ours is a formula."""
 
-    def __init__(self, model: str, compared: Sequence[str] = ()) -> None:
-        """`compared` names the models of a comparison; none are there when one model is asked."""
+    def __init__(self, model: str, compared: Sequence[str] = (), traits: Sequence[str] = ()) -> None:
+        """`compared` names the models of a comparison; where one is asked, `traits` are those that it scores."""
         self.model = model
         self.compared = tuple(compared)
+        self.traits = tuple(traits)
 
     def head(self) -> str:
         """The first line."""
@@ -82,7 +83,8 @@ class CsvLines:
 
     def _columns(self) -> tuple[str, ...]:
         if not self.compared:
-            return (*_COLUMNS, *_ERROR)
+            traits = (f"trait_{name}{end}" for name in self.traits for end in ("", "_low", "_high"))
+            return (*_COLUMNS, *traits, *_ERROR)
         return (*_COMPARED, *(f"score_{name}" for name in self.compared), *_ERROR)
 
 
@@ -213,6 +215,11 @@ def _score_cells(score: Score | None) -> Mapping[str, object]:
         "unit_score": f"{score.unit_score:.4f}",
         "hand_off": _yes(score.hand_off),
         "flags": " ".join(flag.code for flag in score.flags),
+        **{
+            f"trait_{each.trait}{end}": f"{value:g}"
+            for each in score.traits
+            for end, value in (("", each.score), ("_low", each.low), ("_high", each.high))
+        },
     }
 
 

@@ -29,6 +29,7 @@ EVERY_MODEL = {
     "ensemble": ["out/scores/{model}", "out/calibration/{model}"],
     "evaluate": ["out/scores/{model}", "out/calibration/{model}"],
     "robustness": ["out/models/{model}", "out/calibration/{model}"],
+    "traits-report": ["out/traits/{model}"],
     "package-ensemble": ["out/bundles/{model}", "out/calibration/{model}", "out/export/{model}"],
     "publish": ["out/bundles/{model}"],
 }

@@ -3,6 +3,7 @@
 import argparse
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,8 +13,9 @@ from data.tables import ESSAYS_FILE, FOLDS_FILE
 from essays.calibration import read_calibration
 from essays.console import run, say, wrote
 from essays.encoding import TOKENIZER_FILE
-from essays.manifest import GRAPH_FILE, Graph, Precision, PrecisionParity
+from essays.manifest import GRAPH_FILE, Graph, Precision, PrecisionParity, TraitPrecision
 from essays.params import read_params, write_section
+from essays.traits import Traits
 from export.config import ExportConfig
 from export.exported import COMPARED_FILE, PARITY_FILE, PRECISIONS_FILE, Exported, export_folder, write_exported
 from export.parity import compare, require_parity, sample_essays
@@ -21,6 +23,7 @@ from export.precisions import PrecisionScores, find_shifts, judge, score_at, spl
 from export.quantize import quantize_graph
 from export.run_memory import run_memory
 from export.to_onnx import export_graph
+from export.trait_precisions import RecordedEssays, Recorder, compare_traits
 from serving.runtimes.choice import TRANSFORMERS
 from serving.runtimes.openvino_cpu import OpenVinoCpu, multiplies
 from serving.runtimes.shifted import ShiftedSession
@@ -33,6 +36,9 @@ from training.fold_scores import (
     scores_folder,
 )
 from training.models import LoadedModel, load_model
+from training.models.scorer import TokenScorer
+from training.trait_files import read_model_traits, read_trait_scores, traits_folder
+from training.trait_heads import ScorerWithTraits, load_heads
 
 
 def main() -> None:
@@ -44,7 +50,7 @@ def main() -> None:
     fold = read_params("folds", tuple[int, ...])[0]
 
     source, folder = model_folder(model, fold), export_folder(model)
-    loaded = load_model(source)
+    loaded, traits = _with_traits(load_model(source), model)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     graph = export_graph(loaded, folder / GRAPH_FILE, config.opset)
@@ -57,16 +63,16 @@ def main() -> None:
     calibration = read_calibration(calibration_file(model, fold))
     sample = sample_essays(unseen, loaded.spec.prompt_ids, config.num_parity_essays)
     compared = compare(loaded, folder / GRAPH_FILE, sample, config.parity_batch_size)
-    parity = require_parity(model, compared, calibration, config)
+    parity = require_parity(model, compared, calibration, config, traits)
     say(f"parity of {parity.num_essays} essays  largest gap {parity.max_gap:.1e}  batched {parity.max_gap_batched:.1e}")
     write_section(compared, folder / COMPARED_FILE)
     write_section(parity, folder / PARITY_FILE)
 
     shift_on, judged = split_for_shifts(scores, config.num_shift_essays)
     lower = _lower_graphs(loaded, graph, folder, essays, config, fold)
-    judged = _scored_below_fp32(lower, shift_on, judged, loaded, folder, essays)
+    judged, changed = _scored_below_fp32(lower, shift_on, judged, loaded, folder, essays, traits, model)
     write_section(judged, folder / PRECISIONS_FILE)
-    precisions = judge(model, judged, calibration, config)
+    precisions = judge(model, judged, calibration, config, changed)
     spec = loaded.spec
     write_exported(
         Exported(
@@ -76,6 +82,7 @@ def main() -> None:
             graphs=(graph, *_kept(lower, precisions, folder)),
             precisions=precisions,
             memory=run_memory(spec, folder / GRAPH_FILE),
+            traits=traits,
         ),
         folder,
     )
@@ -105,17 +112,37 @@ def _scored_below_fp32(
     loaded: LoadedModel,
     folder: Path,
     essays: pd.DataFrame,
-) -> PrecisionScores:
-    """The essays to judge by at every precision, with the shifts that were measured on the others."""
+    traits: Traits | None,
+    model: str,
+) -> tuple[PrecisionScores, dict[Precision, dict[str, TraitPrecision]]]:
+    """The essays to judge by at every precision, with the shifts that were measured on the others; and the traits'."""
     prompt_ids = loaded.spec.prompt_ids
+    fp32 = {name: read_trait_scores(traits_folder(model), name) for name in (traits.names if traits else ())}
+    changed: dict[Precision, dict[str, TraitPrecision]] = {}
     for precision, graph in graphs.items():
         (session,) = OpenVinoCpu().open(graph, folder, 1)
-        plain = score_at(shift_on, precision, session.run, loaded.encoder, essays, prompt_ids)
+        plainly = Recorder(session.outputs)
+        plain = score_at(shift_on, precision, plainly.run, loaded.encoder, essays, prompt_ids)
         shifts = find_shifts(plain, precision)
-        shifted = ShiftedSession(session, shifts, prompt_ids)
+        shifted = Recorder(ShiftedSession(session, shifts, prompt_ids).outputs)
         judged = score_at(judged, precision, shifted.run, loaded.encoder, essays, prompt_ids)
         judged = judged.model_copy(update={"shifts": {**judged.shifts, precision: shifts}})
-    return judged
+        if traits:
+            on = RecordedEssays(plain.essay_ids, plainly.rows)
+            changed[precision] = compare_traits(
+                traits, fp32, precision, on, RecordedEssays(judged.essay_ids, shifted.rows)
+            )
+    return judged, changed
+
+
+def _with_traits(loaded: LoadedModel, model: str) -> tuple[LoadedModel, Traits | None]:
+    """The model with its traits' heads, where it has any."""
+    folder = traits_folder(model)
+    traits = read_model_traits(folder).traits
+    if traits is None:
+        return loaded, None
+    assert isinstance(loaded.module, TokenScorer), "the stage `traits` fits heads on no other"
+    return replace(loaded, module=ScorerWithTraits(loaded.module, load_heads(folder)).eval()), traits
 
 
 def _kept(graphs: Mapping[Precision, Graph], passed: Sequence[PrecisionParity], folder: Path) -> list[Graph]:

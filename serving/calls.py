@@ -32,10 +32,12 @@ from serving.schemas import (
     ScoreRequest,
     ScoreResponse,
     StatusResponse,
+    TraitInfo,
     ValidityRequest,
     ValidityResponse,
 )
 from serving.scorer import Scorer
+from serving.traits import trait_source
 from serving.validity import answer_in_words, bar_verdict, class_validity
 
 
@@ -217,11 +219,31 @@ def _model_info(scorer: Scorer, model: ServedModel) -> ModelInfo:
             for quality in manifest.metrics
         ],
         not_measured=model.unmeasured,
+        traits=_trait_infos(scorer, model),
         members=[MemberWeights(**member.model_dump()) for member in manifest.members],
         corpora=[CorpusInfo(**corpus.model_dump()) for corpus in manifest.corpora],
         git_commit=manifest.git_commit,
         card=model.card,
     )
+
+
+def _trait_infos(scorer: Scorer, model: ServedModel) -> list[TraitInfo]:
+    sources = [trait_source(scorer.catalogue, model, prompt_id) for prompt_id in model.manifest.prompt_ids]
+    return [
+        TraitInfo(
+            trait=trait.name,
+            prompt_id=source.traits.prompt_id,
+            score_range=source.traits.score_range,
+            num_essays=trait.quality.num_essays if trait.quality else None,
+            qwk=trait.quality.qwk if trait.quality else None,
+            qwk_interval=trait.quality.qwk_interval if trait.quality else None,
+            holistic_qwk=trait.quality.holistic_qwk if trait.quality else None,
+            better_than_holistic=trait.quality.beats_holistic if trait.quality else None,
+        )
+        for source in sources
+        if source
+        for trait in source.traits.traits
+    ]
 
 
 def _prompt_info(prompt: Prompt, models: list[str]) -> PromptInfo:

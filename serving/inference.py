@@ -19,6 +19,8 @@ class Run:
     truncated: bool
     tokenize_ms: float
     infer_ms: float
+    raw_trait_scores: tuple[float, ...] = ()
+    """In the order of the model's traits; empty where its graph has none."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,14 @@ def encode(model: ServedModel, text: str, prompt_id: str) -> Encoded:
 def infer(lane: Lane, model: ServedModel, encoded: Encoded) -> Run:
     """Run the model's graph on this lane's thread."""
     started = time.perf_counter()
-    scores = lane.sessions[model.name].run(encoded.arrays)
+    outputs = lane.sessions[model.name].outputs(encoded.arrays)
     return Run(
-        raw_unit_score=float(scores[0]),
+        raw_unit_score=float(outputs.raw_unit_scores[0]),
         tokens_used=encoded.tokens_used,
         truncated=encoded.truncated,
         tokenize_ms=encoded.tokenize_ms,
         infer_ms=(time.perf_counter() - started) * 1000,
+        raw_trait_scores=tuple(map(float, outputs.raw_trait_scores[0])),
     )
 
 

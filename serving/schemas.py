@@ -107,6 +107,19 @@ class Timing(Schema):
     """From the parsed request to the answer."""
 
 
+class TraitScore(Schema):
+    """A part of the writing, scored beside the whole."""
+
+    trait: str
+    """As the corpus calls it: `cohesion`."""
+    score: float
+    """On the trait's scale, which `GET /models` names; for ELLIPSE it is the prompt's."""
+    low: float
+    """Lowest grade that a human score of the trait is likely to have, with the answer's `coverage`."""
+    high: float
+    """Highest such grade."""
+
+
 class ScoreResponse(Schema):
     """A score and how far to trust it."""
 
@@ -119,6 +132,8 @@ class ScoreResponse(Schema):
     """Lowest and highest grade that a human score is likely to have."""
     coverage: float
     """The share of human scores that intervals such as this are built to hold."""
+    traits: list[TraitScore] = []
+    """Empty where the model, or a member of the ensemble, scores none on this prompt."""
     flags: list[Flag]
     """Reasons to look twice; empty for an ordinary essay."""
     hand_off: bool
@@ -261,6 +276,22 @@ class PromptQuality(Schema):
     """The run of another model of this kind that it was measured on, where this one was trained on every essay."""
 
 
+class TraitInfo(Schema):
+    """A trait that a model scores, and how well it agreed with people; nulls where that was not measured."""
+
+    trait: str
+    prompt_id: str
+    score_range: ScoreRange
+    num_essays: int | None
+    qwk: float | None
+    qwk_interval: tuple[float, float] | None
+    """95 % bootstrap interval."""
+    holistic_qwk: float | None
+    """Of the model's holistic score in the trait's place."""
+    better_than_holistic: bool | None
+    """Whether the trait's own score surely agrees better; where not, it says no more than the holistic score."""
+
+
 class MemberWeights(Schema):
     """A part of an ensemble."""
 
@@ -294,6 +325,8 @@ class ModelInfo(Schema):
     prompts: list[PromptQuality]
     not_measured: list[str]
     """Prompts that it scores, of which no agreement is known."""
+    traits: list[TraitInfo] = []
+    """Beside the holistic score; an ensemble answers with those of the member that has them."""
     members: list[MemberWeights]
     corpora: list[CorpusInfo]
     git_commit: str

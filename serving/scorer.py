@@ -20,7 +20,7 @@ from serving.catalogue import Catalogue, ServedModel
 from serving.drift.watch import DriftWatch
 from serving.errors import DeadlinePassed, InvalidRequest, internal_error, reply_to
 from serving.explaining import Explainer, ExplainSettings
-from serving.inference import member_unit_scores, raw_unit_score
+from serving.inference import Run, member_unit_scores, raw_unit_score
 from serving.metrics import Metrics
 from serving.mistakes import log_mistake
 from serving.pools import Pools
@@ -37,8 +37,10 @@ from serving.schemas import (
     ScoreResponse,
     SentenceContribution,
     Timing,
+    TraitScore,
 )
 from serving.tracing import Tracing
+from serving.traits import TraitSource, trait_source
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,7 @@ class Scorer:
         raw = {name: runs[name].run.raw_unit_score for name in model.graph_names}
         members = member_unit_scores(self.catalogue, model, prompt.prompt_id, raw)
         grade = model.calibration.grade(prompt, raw_unit_score(model, prompt.prompt_id, raw, members))
+        source = trait_source(self.catalogue, model, prompt.prompt_id)
         truncated = any(part.run.truncated for part in parts)
         flags = gate_flags(admitted.findings) + flags_for(
             score_range=prompt.score_range,
@@ -238,6 +241,7 @@ class Scorer:
             unit_score=grade.unit_score,
             interval=grade.interval,
             coverage=model.calibration.coverage,
+            traits=_traits(source, {name: part.run for name, part in runs.items()}) if source else [],
             flags=flags,
             hand_off=bool(flags),
             advisory=bool(admitted.findings),
@@ -287,6 +291,13 @@ def _copies(requests: Sequence[ScoreRequest]) -> dict[int, Finding]:
         with contextlib.suppress(BadInput):
             groups.setdefault((request.prompt_id, request.model), {})[place] = readable_text(request.essay)
     return {place: finding for texts in groups.values() for place, finding in near_duplicates(texts).items()}
+
+
+def _traits(source: TraitSource, runs: Mapping[str, Run]) -> list[TraitScore]:
+    return [
+        TraitScore(trait=name, score=grade.score, low=grade.interval[0], high=grade.interval[1])
+        for name, grade in zip(source.traits.names, source.grades(source.raw(runs)), strict=True)
+    ]
 
 
 def _timing(parts: Sequence[Part], started: float) -> Timing:

@@ -4,6 +4,7 @@ It also takes the memory and builds the plans that a first request would wait fo
 """
 
 import math
+from collections.abc import Sequence
 
 from essays.errors import WarmUpFailed
 from essays.manifest import GOLDEN_TOLERANCE, GoldenEssay
@@ -18,13 +19,19 @@ def warm_up(catalogue: Catalogue, model: ServedModel, lane: Lane) -> None:
     _require_calibration(catalogue, model)
     tolerance = golden_tolerance(model, lane)
     for place, essay in enumerate(model.golden.essays, start=1):
-        found = _golden_score(catalogue, model, lane, essay)
+        found, traits = _golden_scores(catalogue, model, lane, essay)
         # Not `gap > tolerance`: a NaN from broken weights must fail.
         if not abs(found - essay.raw_unit_score) <= tolerance:
             raise WarmUpFailed(
                 f"{model.name}@{model.artifact.version}: golden essay {place} on {essay.prompt_id} got {found:.5f} on"
                 f" lane {lane.number}, {essay.raw_unit_score:.5f} at publication (at most {tolerance:g} apart);"
                 " the graph or its runtime is not what was published"
+            )
+        if essay.raw_trait_scores and not _near(traits, essay.raw_trait_scores, tolerance):
+            raise WarmUpFailed(
+                f"{model.name}@{model.artifact.version}: the traits of golden essay {place} are not those at"
+                f" publication on lane {lane.number} (at most {tolerance:g} apart); the graph or its runtime is not"
+                " what was published"
             )
 
 
@@ -35,18 +42,30 @@ def golden_tolerance(model: ServedModel, lane: Lane) -> float:
     in another order.
     """
     precisions = {lane.sessions[name].precision for name in model.graph_names}
-    measured = [parity.max_gap for name in precisions if (parity := model.manifest.parity_at(name))]
-    return max([GOLDEN_TOLERANCE, *(2 * gap for gap in measured)])
+    measured = [parity for name in precisions if (parity := model.manifest.parity_at(name))]
+    gaps = [gap for each in measured for gap in (each.max_gap, *(trait.max_gap for trait in each.traits.values()))]
+    return max([GOLDEN_TOLERANCE, *(2 * gap for gap in gaps)])
 
 
-def _golden_score(catalogue: Catalogue, model: ServedModel, lane: Lane, essay: GoldenEssay) -> float:
+def _golden_scores(
+    catalogue: Catalogue, model: ServedModel, lane: Lane, essay: GoldenEssay
+) -> tuple[float, tuple[float, ...]]:
+    """The holistic score and, of a single model, the traits."""
     text = normalize_text(essay.text)
-    raw = {
-        name: run_graph(lane, model=catalogue.models[name], text=text, prompt_id=essay.prompt_id).raw_unit_score
+    runs = {
+        name: run_graph(lane, model=catalogue.models[name], text=text, prompt_id=essay.prompt_id)
         for name in model.graph_names
     }
+    raw = {name: run.raw_unit_score for name, run in runs.items()}
     members = member_unit_scores(catalogue, model, essay.prompt_id, raw)
-    return raw_unit_score(model, essay.prompt_id, raw, members)
+    traits = () if model.is_ensemble else runs[model.name].raw_trait_scores
+    return raw_unit_score(model, essay.prompt_id, raw, members), traits
+
+
+def _near(found: Sequence[float], published: Sequence[float], tolerance: float) -> bool:
+    """Whether all are; a NaN is not."""
+    pairs = zip(found, published, strict=False)
+    return len(found) == len(published) and all(abs(ours - theirs) <= tolerance for ours, theirs in pairs)
 
 
 def _require_calibration(catalogue: Catalogue, model: ServedModel) -> None:

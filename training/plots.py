@@ -24,7 +24,7 @@ from training.summary import CorpusSummary, PromptSummary
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#8c8c8c"
 LINE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#d55e00", "#56b4e9")
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     # Ids inside an SVG are random without a salt; text stays text, so that it can be read and searched.
     "svg.hashsalt": "fairmark",
     "svg.fonttype": "none",
@@ -66,7 +66,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     """Write the figure as its suffix says (`.svg`, `.png`), without the date that matplotlib would add."""
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure.savefig(path, metadata=metadata, dpi=110)
     return path
 
@@ -102,7 +102,7 @@ def _panels(panels: Mapping[str, Panel], draw: Callable[[Axes, Panel], None]) ->
     """A grid of titled panels."""
     num_columns = min(len(panels), _MOST_COLUMNS)
     num_rows = -(-len(panels) // num_columns)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         size = (max(num_columns, 1.4) * _PANEL_INCHES, num_rows * _PANEL_INCHES)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(num_rows, num_columns, squeeze=False).ravel().tolist()

@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from essays.bundle import verify_and_extract
 from essays.encoding import Arrays
 from essays.errors import StageFailed
 from essays.manifest import describe_file
+from essays.outputs import Outputs
 from essays.settings import load_settings
 from essays.store import open_store
 from serving.artifacts import acquire
@@ -61,7 +59,7 @@ class Remembering:
 
     def __init__(self, session: Any) -> None:
         self._session = session
-        self._known: dict[bytes, NDArray[np.float32]] = {}
+        self._known: dict[bytes, Outputs] = {}
         self._keyring = Keyring(b"of this process alone")
 
     @property
@@ -69,11 +67,11 @@ class Remembering:
         """The session's own."""
         return self._session.runtime
 
-    def run(self, arrays: Arrays) -> NDArray[np.float32]:
+    def outputs(self, arrays: Arrays) -> Outputs:
         """The session's answer."""
         key = self._keyring.input_key(arrays)
         if key not in self._known:
-            self._known[key] = self._session.run(arrays)
+            self._known[key] = self._session.outputs(arrays)
         return self._known[key]
 
 

@@ -100,7 +100,7 @@ def expect(subject: Subject, essays: Sequence[ChosenEssay]) -> dict[str, Expecte
     expected = {}
     for essay in essays:
         encoded = encoder.encode(essay.text, essay.prompt_index)
-        raw = float(session.run(encoder.collate([encoded]))[0])
+        raw = float(session.outputs(encoder.collate([encoded])).raw_unit_scores[0])
         grade = calibration.grade(get_prompt(essay.prompt_id, subject.manifest.prompt_ids), raw)
         expected[essay.essay_id] = Expected(raw, grade.unit_score, grade.score, encoded.tokens_used)
     return expected

@@ -11,6 +11,7 @@ from serving.cache.keys import Keyring
 from serving.inference import Run
 
 _VALUE = struct.Struct("<dIBdd")
+_TRAIT = struct.Struct("<d")
 
 
 @dataclass(frozen=True)
@@ -72,19 +73,21 @@ class NewEntry:
 
 
 def pack_run(run: Run) -> bytes:
-    """A run's numbers."""
-    return _VALUE.pack(run.raw_unit_score, run.tokens_used, run.truncated, run.tokenize_ms, run.infer_ms)
+    """A run's numbers, those of its traits behind the others."""
+    value = _VALUE.pack(run.raw_unit_score, run.tokens_used, run.truncated, run.tokenize_ms, run.infer_ms)
+    return value + b"".join(map(_TRAIT.pack, run.raw_trait_scores))
 
 
 def unpack_run(value: bytes) -> Run:
     """What `pack_run` packed. Raises ValueError when it is no run, or not a finite one."""
     try:
-        score, tokens_used, truncated, tokenize_ms, infer_ms = _VALUE.unpack(value)
+        score, tokens_used, truncated, tokenize_ms, infer_ms = _VALUE.unpack(value[: _VALUE.size])
+        traits = tuple(trait for (trait,) in _TRAIT.iter_unpack(value[_VALUE.size :]))
     except struct.error as error:
-        raise ValueError(f"{len(value)} bytes, a run has {_VALUE.size}") from error
-    if not all(map(math.isfinite, (score, tokenize_ms, infer_ms))):
+        raise ValueError(f"{len(value)} bytes, a run has {_VALUE.size} and {_TRAIT.size} for each trait") from error
+    if not all(map(math.isfinite, (score, tokenize_ms, infer_ms, *traits))):
         raise ValueError("a run's numbers are not finite")
-    return Run(score, tokens_used, bool(truncated), tokenize_ms, infer_ms)
+    return Run(score, tokens_used, bool(truncated), tokenize_ms, infer_ms, traits)
 
 
 def run_seal(keyring: Keyring, space: bytes, essay_key: bytes, value: bytes, created: float) -> bytes:

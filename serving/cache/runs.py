@@ -14,6 +14,9 @@ from enum import Enum
 from functools import partial
 from typing import Literal, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from essays.encoding import TokenEncoding
 from essays.prompts import Prompt
 from serving.cache.flights import Flights, LeaderGone
@@ -28,8 +31,9 @@ from serving.lanes import Job, Lane
 from serving.memory import require_room_to_run
 from serving.pools import Pools
 from serving.tracing import Tracing
+from serving.traits import trait_source
 
-SCHEMA = 1
+SCHEMA = 2
 """Of what a run holds and means; another number is another space."""
 
 Answer = TypeVar("Answer")
@@ -250,7 +254,7 @@ class _Request:
             if reads and (found := cache.same_input(space, input_key)):
                 return Part(found.run, "exact", found.age_s)
             run = inferred(lane, encoded)
-            if math.isfinite(run.raw_unit_score):
+            if all(map(math.isfinite, (run.raw_unit_score, *run.raw_trait_scores))):
                 cache.keep(Pending(essay, space, input_key, run))
             return Part(run, "computed")
 
@@ -287,14 +291,19 @@ class _Request:
         return unsteady
 
     def _is_steady(self, cache: ResultCache, model: ServedModel, parts: Parts) -> bool:
-        """Whether the grade would be the same if the score were off by the margin."""
-        calibration = model.calibration
-        spacing = 1 / ((self.prompt.score_range.num_grades - 1) * calibration.of(self.prompt.prompt_id).stretch)
-        margin = cache.proof.margin(model.artifact.digest, spacing, _edits(model, parts))
+        """Whether every grade of the answer would be the same if its raw score were off by the margin."""
+        margin = cache.proof.margin(model.artifact.digest, self._spacing(model), _edits(model, parts))
         if not math.isfinite(margin):
             return False
         raw = self._raw(model, parts)
-        return self._grade(model, raw - margin) == self._grade(model, raw + margin)
+        return self._grades(model, raw - margin) == self._grades(model, raw + margin)
+
+    def _spacing(self, model: ServedModel) -> float:
+        """How far apart the raw scores of neighbouring grades are, at least; traits are grades, too."""
+        source = trait_source(self.catalogue, model, self.prompt.prompt_id)
+        calibrated = [(self.prompt.score_range, model.calibration.of(self.prompt.prompt_id))]
+        calibrated += [(source.traits.score_range, each.calibration) for each in source.traits.traits] if source else []
+        return min(1 / ((score_range.num_grades - 1) * part.stretch) for score_range, part in calibrated)
 
     def _learn(self, cache: ResultCache, near: Mapping[str, Part], real: Parts) -> None:
         """From near parts that were scored anyway: how far off answers were, and whether they had other grades."""
@@ -302,21 +311,26 @@ class _Request:
         for model in self._asked_that_use(near):
             digest, kept = model.artifact.digest, {**real, **near}
             raw = self._raw(model, kept), self._raw(model, real)
-            checks.append(Check(digest, gap_kind(_edits(model, kept)), abs(raw[0] - raw[1])))
+            checks.append(Check(digest, gap_kind(_edits(model, kept)), float(np.abs(raw[0] - raw[1]).max())))
             # Only what would have been handed out says how often that would have been wrong.
             if self._is_steady(cache, model, kept):
-                checks.append(Check(digest, "grade", float(self._grade(model, raw[0]) != self._grade(model, raw[1]))))
+                checks.append(Check(digest, "grade", float(self._grades(model, raw[0]) != self._grades(model, raw[1]))))
         if checks:
             cache.verify(checks)
 
-    def _raw(self, model: ServedModel, parts: Parts) -> float:
-        """What the model's calibration starts from."""
+    def _raw(self, model: ServedModel, parts: Parts) -> NDArray[np.float64]:
+        """What the grades of an answer are made from: the holistic score and each trait, (1 + traits,)."""
         raw = {name: parts[name].run.raw_unit_score for name in model.graph_names}
         members = member_unit_scores(self.catalogue, model, self.prompt.prompt_id, raw)
-        return raw_unit_score(model, self.prompt.prompt_id, raw, members)
+        source = trait_source(self.catalogue, model, self.prompt.prompt_id)
+        traits = source.raw({name: part.run for name, part in parts.items()}) if source else ()
+        return np.array([raw_unit_score(model, self.prompt.prompt_id, raw, members), *traits])
 
-    def _grade(self, model: ServedModel, raw: float) -> float:
-        return model.calibration.grade(self.prompt, raw).score
+    def _grades(self, model: ServedModel, raw: NDArray[np.float64]) -> list[float]:
+        """The grades of an answer, the traits' among them."""
+        source = trait_source(self.catalogue, model, self.prompt.prompt_id)
+        traits = [grade.score for grade in source.grades(raw[1:].tolist())] if source else []
+        return [model.calibration.grade(self.prompt, float(raw[0])).score, *traits]
 
     def _asked_that_use(self, names: Collection[str]) -> list[ServedModel]:
         return [model for model in self.asked if not set(model.graph_names).isdisjoint(names)]

@@ -41,7 +41,11 @@ class Runtimes:
         graph, parity = manifest.graph_at(precision), manifest.parity_at(precision)
         require_no_external_data(folder / graph.file)
         sessions = self._runtime(self._name_for(manifest)).open(graph, folder, num_lanes)
-        return [ShiftedSession(each, parity.shifts, manifest.prompt_ids) for each in sessions] if parity else sessions
+        if parity is None:
+            return sessions
+        names = manifest.traits.names if manifest.traits else ()
+        trait_shifts = [parity.traits[name].shift for name in names]
+        return [ShiftedSession(each, parity.shifts, manifest.prompt_ids, trait_shifts) for each in sessions]
 
     def _name_for(self, manifest: Manifest) -> RuntimeSetting:
         return self.setting if self.setting != "auto" else best_runtime(manifest)

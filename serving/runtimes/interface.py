@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from essays.encoding import Arrays
 from essays.errors import GraphInvalid
 from essays.manifest import OUTPUT_NAME, Graph, Precision, TensorSpec
+from essays.outputs import Outputs
 
 Tensors = Mapping[str, tuple[str, int]]
 """Name to element type, as numpy names it, and rank."""
@@ -28,8 +26,8 @@ class Session(Protocol):
         """Of its numbers."""
         ...
 
-    def run(self, arrays: Arrays) -> NDArray[np.float32]:
-        """Raw unit scores, (B,)."""
+    def outputs(self, arrays: Arrays) -> Outputs:
+        """Raw unit scores of a batch, those of traits among them where the graph has any."""
         ...
 
 

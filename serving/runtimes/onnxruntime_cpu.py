@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from essays.encoding import Arrays
-from essays.manifest import OUTPUT_NAME, Graph, Precision
+from essays.manifest import Graph, Precision
+from essays.outputs import Outputs, outputs_from
 from serving.runtimes.interface import Session, Tensors, does_not_load, require_tensors
 
 _DTYPES = {"tensor(int64)": "int64", "tensor(float)": "float32"}
@@ -31,11 +30,12 @@ class OnnxSession:
         self.precision = precision
         self._session = session
         self._input_names = [tensor.name for tensor in session.get_inputs()]
+        self._output_names = [tensor.name for tensor in session.get_outputs()]
 
-    def run(self, arrays: Arrays) -> NDArray[np.float32]:
-        """Raw unit scores, (B,)."""
-        (scores,) = self._session.run([OUTPUT_NAME], {name: arrays[name] for name in self._input_names})
-        return np.asarray(scores, dtype=np.float32)
+    def outputs(self, arrays: Arrays) -> Outputs:
+        """As `Session.outputs`."""
+        results = self._session.run(self._output_names, {name: arrays[name] for name in self._input_names})
+        return outputs_from(dict(zip(self._output_names, results, strict=True)))
 
 
 def load(

@@ -7,12 +7,11 @@ norms, sums over the residual stream and heads in fp32.
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import openvino
-from numpy.typing import NDArray
 
 from essays.encoding import Arrays
-from essays.manifest import OUTPUT_NAME, Graph, Precision
+from essays.manifest import Graph, Precision
+from essays.outputs import Outputs, outputs_from
 from serving.runtimes.interface import Session, Tensors, does_not_load, require_tensors
 
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -64,12 +63,12 @@ class OpenVinoSession:
         self.precision = precision
         self._request = request
         self._input_names = [tensor.get_any_name() for tensor in request.model_inputs]
+        self._output_names = [tensor.get_any_name() for tensor in request.model_outputs]
 
-    def run(self, arrays: Arrays) -> NDArray[np.float32]:
-        """Raw unit scores, (B,)."""
+    def outputs(self, arrays: Arrays) -> Outputs:
+        """As `Session.outputs`."""
         results = self._request.infer({name: arrays[name] for name in self._input_names}, share_inputs=True)
-        # A copy: the request writes its next result into the same memory.
-        return np.array(results[OUTPUT_NAME], dtype=np.float32)
+        return outputs_from({name: results[name] for name in self._output_names})
 
 
 def _tensors(ports: list[Any]) -> Tensors:

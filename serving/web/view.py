@@ -11,6 +11,7 @@ from serving.catalogue import Catalogue, ServedModel
 from serving.errors import ErrorDetail
 from serving.schemas import CacheTier, ComparisonResponse, Flag, ModelIdentity, ModelState, ScoreResponse, Timing
 from serving.web.explanation import ExplanationView
+from serving.web.traits import TraitView, range_in_words, trait_views
 
 # The drawing leaves room at both ends for half a marker; positions are in percent of its width.
 _FIRST, _LAST = 5.0, 95.0
@@ -135,6 +136,8 @@ class ResultView:
     """Whether it should be no score at all."""
     flags: list[str]
     scale: Scale
+    traits: list[TraitView]
+    traits_in_words: str
     others: list[ModelAnswer]
     spread: str
     model: str
@@ -269,6 +272,7 @@ def result_view(comparison: ComparisonResponse, chosen: str, catalogue: Catalogu
     """The chosen model's answer, with the others beside it."""
     answer = next(result for result in comparison.results if result.model.name == chosen)
     timing = answer.timing_ms
+    traits = trait_views(answer, comparison.prompt_id, catalogue)
     return ResultView(
         task=next(prompt.title for prompt in catalogue.prompts if prompt.prompt_id == comparison.prompt_id),
         score=f"{answer.score:g}",
@@ -281,6 +285,8 @@ def result_view(comparison: ComparisonResponse, chosen: str, catalogue: Catalogu
         advisory=answer.advisory,
         flags=[_advice(flag) for flag in answer.flags],
         scale=scale_of(answer),
+        traits=traits,
+        traits_in_words=range_in_words(traits) if traits else "",
         others=[
             _model_answer(result, comparison.prompt_id, catalogue)
             for result in comparison.results

@@ -111,3 +111,39 @@ def test_a_file_is_described_by_its_bytes(tmp_path: Path):
     # FIPS 180-2, appendix B.1.
     assert entry.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert entry.size_bytes == 3
+
+
+TRAITS = {
+    "prompt_id": "asap-1",
+    "score_range": {"low": 1.0, "high": 5.0, "step": 0.5},
+    "coverage": 0.9,
+    "traits": [
+        {
+            "name": name,
+            "calibration": {
+                "prompt_id": "asap-1", "centre": 0.5, "offset": 0.0, "stretch": 1.0,
+                "bands": [{"up_to": 1.0, "half_width": 0.1}],
+            },
+        }
+        for name in ("cohesion", "syntax")
+    ],
+}  # fmt: skip
+SECOND = {"name": "raw_trait_scores", "dtype": "float32", "shape": ["batch", 2]}
+
+
+def with_second_output(**changed: object) -> dict:
+    (graph,) = MODEL["graphs"]
+    return {**MODEL, "graphs": [{**graph, "outputs": [*graph["outputs"], {**SECOND, **changed}]}]}
+
+
+def test_traits_are_described_where_a_graph_gives_them_and_nowhere_else():
+    assert parse({**with_second_output(), "traits": TRAITS}).traits.names == ("cohesion", "syntax")
+    for faulty, said in (
+        (with_second_output(), "model.onnx gives .2. traits, the manifest describes none"),
+        ({**MODEL, "traits": TRAITS}, "model.onnx gives no traits, the manifest describes .2."),
+        ({**with_second_output(shape=["batch", 3]), "traits": TRAITS}, "gives .3. traits"),
+        ({**with_second_output(), "traits": {**TRAITS, "prompt_id": "asap-8"}}, "on one of the model's prompts"),
+        ({**ensemble({"asap-1": 1.0, "asap-2": 1.0}), "traits": TRAITS}, "traits are those of a graph"),
+    ):
+        with pytest.raises(InvalidManifest, match=said):
+            parse(faulty)

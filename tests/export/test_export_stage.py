@@ -32,6 +32,7 @@ from training.fold_scores import (
 )
 from training.fold_scores import calibration_file as calibrated
 from training.models import LoadedModel, load_model
+from training.trait_files import ModelTraits, traits_folder, write_model_traits
 
 NUM_DEV, NUM_SHIFT = 20, 6
 
@@ -67,6 +68,7 @@ def project(
         for row in essays.itertuples()
     ]
     write_table(essays_table(rows), ESSAYS_FILE)
+    write_model_traits(ModelTraits(traits=None), traits_folder("encoder"))
     set_params(root, min_same_grades=0.9, max_qwk_change=1.0)
     return tmp_path
 
@@ -109,7 +111,11 @@ def test_what_is_measured_is_what_is_published_and_served(
     (session,) = Runtimes().open(manifest, project / "extracted", 1, "bf16")
     encoder, texts = load_model(model_folder("encoder", 0)).encoder, essays.set_index("essay_id").text
     served = [
-        float(session.run(encoder.collate([encoder.encode(texts[essay_id], manifest.prompt_ids.index(prompt_id))]))[0])
+        float(
+            session.outputs(
+                encoder.collate([encoder.encode(texts[essay_id], manifest.prompt_ids.index(prompt_id))])
+            ).raw_unit_scores[0]
+        )
         for essay_id, prompt_id in zip(scored.essay_ids, scored.prompt_ids, strict=True)
     ]
     np.testing.assert_allclose(served, scored.raw["bf16"], atol=1e-6)

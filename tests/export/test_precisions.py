@@ -21,6 +21,7 @@ from export.precisions import (
     score_at,
     split_for_shifts,
 )
+from export.trait_precisions import Recorder
 from serving.runtimes.openvino_cpu import OpenVinoCpu, multiplies
 from training.fold_scores import FoldScores
 from training.models import load_model
@@ -155,11 +156,15 @@ def test_a_score_is_the_same_alone_after_others_and_in_a_batch(
         exported.graphs[0].model_copy(update={"precision": precision}), exports["encoder"], 1
     )
     encoded = [encoder.encode(text, place % 2) for place, text in enumerate(essays.text)]
-    alone = np.concatenate([session.run(encoder.collate([essay])) for essay in encoded])
-    reordered = np.concatenate([session.run(encoder.collate([essay])) for essay in encoded[::-1]])[::-1]
+    alone = np.concatenate([session.outputs(encoder.collate([essay])).raw_unit_scores for essay in encoded])
+    reordered = np.concatenate([session.outputs(encoder.collate([essay])).raw_unit_scores for essay in encoded[::-1]])[
+        ::-1
+    ]
     np.testing.assert_array_equal(alone, reordered)
     # Padding beside a longer neighbour adds zeros to sums: other blocks, another last digit of the precision.
-    batched = np.concatenate([session.run(encoder.collate(encoded[place::6])) for place in range(6)])
+    batched = np.concatenate(
+        [session.outputs(encoder.collate(encoded[place::6])).raw_unit_scores for place in range(6)]
+    )
     order = np.concatenate([np.arange(len(encoded))[place::6] for place in range(6)])
     np.testing.assert_allclose(batched, alone[order], atol=1e-4 if precision == "fp32" else 2e-3)
     assert len(set(alone.tolist())) > 50
@@ -187,9 +192,13 @@ def test_scores_at_a_precision_stand_in_the_order_of_the_essays(
         raw={"fp32": (0.0,) * len(essays)},
     )
     shuffled = essays.sample(frac=1.0, random_state=4)
-    found = score_at(scored, "int8", session.run, loaded.encoder, shuffled, loaded.spec.prompt_ids)
+    found = score_at(scored, "int8", Recorder(session.outputs).run, loaded.encoder, shuffled, loaded.spec.prompt_ids)
     by_hand = [
-        float(session.run(loaded.encoder.collate([loaded.encoder.encode(text, PROMPT_IDS.index(prompt_id))]))[0])
+        float(
+            session.outputs(
+                loaded.encoder.collate([loaded.encoder.encode(text, PROMPT_IDS.index(prompt_id))])
+            ).raw_unit_scores[0]
+        )
         for text, prompt_id in zip(essays.text, essays.prompt_id, strict=True)
     ]
     assert found.raw["int8"] == pytest.approx(by_hand)

@@ -40,7 +40,7 @@ def test_a_graph_scores_any_batch_as_its_module_does(loaded: LoadedModel, num_es
     arrays = loaded.encoder.collate([loaded.encoder.encode(text, place % 2) for place, text in enumerate(texts)])
     with torch.inference_mode():
         ours = loaded.module(**{name: torch.from_numpy(array) for name, array in arrays.items()}).numpy()
-    theirs = run_graph(open_graph(tmp_path / "model.onnx"), arrays)
+    theirs = run_graph(open_graph(tmp_path / "model.onnx"), arrays).raw_unit_scores
     assert theirs.shape == (num_essays,)
     np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)
 
@@ -49,7 +49,8 @@ def test_scores_tell_essays_and_prompts_apart(loaded: LoadedModel, tmp_path: Pat
     export_graph(loaded, tmp_path / "model.onnx", 17)
     session = open_graph(tmp_path / "model.onnx")
     pairs = [("the dog laughs", 0), ("the dog laughs", 1), ("we go late because they think", 0)]
-    scores = [run_graph(session, loaded.encoder.collate([loaded.encoder.encode(*pair)]))[0] for pair in pairs]
+    outputs = [run_graph(session, loaded.encoder.collate([loaded.encoder.encode(*pair)])) for pair in pairs]
+    scores = [each.raw_unit_scores[0] for each in outputs]
     assert len({round(float(score), 6) for score in scores}) == 3
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from serving.desk import Desk
 from tests.page_server import page_served
-from tests.serving.conftest import artifacts, bundles, desk
+from tests.serving.conftest import artifacts, bundles, desk, trait_artifacts, trait_desk
 
-__all__ = ["artifacts", "bundles", "desk"]
+__all__ = ["artifacts", "bundles", "desk", "trait_artifacts", "trait_desk"]
 
 ESSAY = (
     "My school is small, and I like it. The teachers know every pupil by name, so when somebody is sad they see it."

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from fairmark.client import Client
 from fairmark.command import parser
+from serving.desk import Desk
 from tests.made_essays import made_essay
+from tests.page_server import page_served
 from tests.serving.processes import free_port
 
 DOCUMENT = Path("docs/client.md")
@@ -221,3 +224,19 @@ def test_what_pip_installs_is_a_command_without_models(tmp_path: Path, address: 
         [installed / "bin" / "fairmark", "--help"], env=environment, capture_output=True, text=True
     )
     assert version.stdout == parser().format_help()
+
+
+def test_traits_are_columns_where_the_model_scores_them(trait_desk: Desk, essay: str, tmp_path: Path) -> None:
+    path = tmp_path / "essay.txt"
+    path.write_text(essay)
+    with page_served(trait_desk) as url:
+        ended = fairmark("score", path, "--prompt", "ellipse-overall", url=url)
+        without = fairmark("score", path, "--prompt", "ellipse-overall", "--model", "lexical", url=url)
+        with Client(url) as service:
+            answer = service.score(essay, "ellipse-overall")
+    (row,), (plain,) = rows(ended.stdout), rows(without.stdout)
+    assert [each.trait for each in answer.traits] == ["cohesion", "grammar"]
+    for each in answer.traits:
+        cells = [float(row[f"trait_{each.trait}{end}"]) for end in ("", "_low", "_high")]
+        assert cells == [each.score, each.low, each.high]
+    assert [name for name in plain if name.startswith("trait_")] == []

@@ -24,6 +24,8 @@ ROAD = [
     "ensemble",
     "evaluate",
     "robustness",
+    "traits",
+    "traits-report",
     "export",
 ]
 ROAD += ["package", "package-ensemble", "publish"]

@@ -18,6 +18,7 @@ from training.evaluation_config import CalibrateConfig, EnsembleConfig, Evaluate
 from training.gate_fit import GateConfig
 from training.robustness import RobustnessConfig
 from training.tracking_config import TrackingConfig
+from training.traits import TraitsConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS: dict[str, Any] = {
@@ -35,6 +36,7 @@ SECTIONS: dict[str, Any] = {
     "tracking": TrackingConfig,
     "export": ExportConfig,
     "publish": PublishConfig,
+    "traits": TraitsConfig,
     "train": dict[str, TrainConfig],
 }
 

@@ -84,9 +84,17 @@ def test_nothing_runs_without_a_change(repository: Path) -> None:
 def test_a_models_parameter_runs_that_model_and_what_mixes_or_measures_it(repository: Path) -> None:
     change(repository, "train", "minilm", "learning_rate", value=3.0e-5)
     ran = repro(repository)
-    assert {"train@minilm-0", "calibrate@minilm", "ensemble", "evaluate", "export@minilm", "publish"} <= ran
+    assert {
+        "train@minilm-0",
+        "calibrate@minilm",
+        "ensemble",
+        "evaluate",
+        "traits@minilm",
+        "export@minilm",
+        "publish",
+    } <= ran
     untouched = {"fetch", "prepare", "split"}
-    untouched |= {f"{stage}@{model}" for stage in ("calibrate", "export") for model in ("lexical", "lstm")}
+    untouched |= {f"{stage}@{model}" for stage in ("calibrate", "traits", "export") for model in ("lexical", "lstm")}
     assert ran.isdisjoint(untouched | {"train@lexical-0", "train@lstm-0"})
 
 

@@ -46,6 +46,7 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         forget_prompts()
         stage("robustness")
         for model in MODELS:
+            stage("traits", "--model", model)
             stage("export", "--model", model)
         for model in (*MODELS, "ensemble"):
             stage("package", "--model", model)

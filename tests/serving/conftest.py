@@ -23,6 +23,7 @@ from essays.manifest import (
     CARD_FILE,
     GOLDEN_FILE,
     GRAPH_FILE,
+    TRAITS_OUTPUT_NAME,
     CorpusSource,
     Golden,
     GoldenEssay,
@@ -34,10 +35,12 @@ from essays.manifest import (
     content_version,
     describe_file,
 )
+from essays.outputs import Outputs
 from essays.prompts import get_prompt
 from essays.registry import find_champion, move_champion, pointer_to, publish_bundle
 from essays.settings import StoreSettings
 from essays.store import Store, open_store
+from essays.traits import Trait, TraitQuality, Traits
 from serving.catalogue import LocalArtifact
 from serving.config import ServiceSettings
 from serving.desk import Desk
@@ -53,6 +56,33 @@ GOLDEN_TEXTS = (
 )
 WEIGHTS = {"lexical": 0.4, "tiny": 0.6}
 RNG_SEED = 5
+TRAITS = Traits(
+    prompt_id="ellipse-overall",
+    score_range=get_prompt("ellipse-overall").score_range,
+    coverage=0.9,
+    traits=tuple(
+        Trait(
+            name=name,
+            calibration=PromptCalibration(
+                prompt_id="ellipse-overall",
+                centre=0.5,
+                offset=0.05 * place,
+                stretch=1.5,
+                bands=(Band(up_to=1.0, half_width=0.1 + 0.05 * place),),
+            ),
+            quality=TraitQuality(
+                num_essays=100,
+                qwk=0.6,
+                qwk_interval=(0.5, 0.7),
+                holistic_qwk=0.55,
+                gain_interval=(low, 0.1),
+                length_qwk=0.2,
+            ),
+        )
+        for place, (name, low) in enumerate([("cohesion", -0.01), ("grammar", 0.01)])
+    ),
+)
+"""Of `Bundles.tiny(traits=TRAITS)`; only grammar's head is better than the holistic score."""
 
 
 def ngram_graph() -> onnx.ModelProto:
@@ -113,6 +143,18 @@ def graph(name: str, nodes: list, inputs: list, constants: dict[str, np.ndarray]
     initializers = [numpy_helper.from_array(value, key) for key, value in constants.items()]
     made = helper.make_graph(nodes, name, inputs, [output], initializers)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def with_traits(model: onnx.ModelProto, num_traits: int) -> onnx.ModelProto:
+    """The token graph with a second output, a unit for each trait on the same mean of word vectors."""
+    heads = np.random.default_rng(RNG_SEED + 1).normal(0, 0.3, (8, num_traits)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(heads, "trait_heads"))
+    model.graph.node.append(helper.make_node("MatMul", ["pooled", "trait_heads"], ["trait_logits"]))
+    model.graph.node.append(helper.make_node("Sigmoid", ["trait_logits"], [TRAITS_OUTPUT_NAME]))
+    shape = ["batch", num_traits]
+    model.graph.output.append(helper.make_tensor_value_info(TRAITS_OUTPUT_NAME, TensorProto.FLOAT, shape))
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -186,23 +228,31 @@ def specs(model: onnx.ModelProto) -> Graph:
     )
 
 
-def raw_scores(folder: Path, encoding: NgramEncoding | TokenEncoding, described: Graph) -> dict[tuple[str, str], float]:
+def raw_outputs(
+    folder: Path, encoding: NgramEncoding | TokenEncoding, described: Graph
+) -> dict[tuple[str, str], Outputs]:
     """What ONNX Runtime gives each golden text on each prompt."""
     encoder, (session,) = load_encoder(encoding, folder), OnnxRuntimeCpu().open(described, folder, 1)
     return {
-        (text, prompt_id): float(session.run(encoder.collate([encoder.encode(text, index)]))[0])
+        (text, prompt_id): session.outputs(encoder.collate([encoder.encode(text, index)]))
         for text in GOLDEN_TEXTS
         for index, prompt_id in enumerate(PROMPT_IDS)
     }
 
 
-def write_parts(folder: Path, raw: dict[tuple[str, str], float], own: Calibration) -> None:
+def write_parts(
+    folder: Path,
+    raw: dict[tuple[str, str], float],
+    own: Calibration,
+    traits: Mapping[tuple[str, str], tuple[float, ...]] | None = None,
+) -> None:
     essays = tuple(
         GoldenEssay(
             text=text,
             prompt_id=prompt_id,
             raw_unit_score=score,
             score=own.grade(get_prompt(prompt_id), score).score,
+            raw_trait_scores=(traits or {}).get((text, prompt_id), ()),
         )
         for (text, prompt_id), score in raw.items()
     )
@@ -243,12 +293,14 @@ class Bundles:
         encoding = NgramEncoding(shortest=2, longest=4, num_buckets=4096)
         return self._single("lexical", "lexical", ngram_graph(), encoding, self._folder("lexical"))
 
-    def tiny(self, head_scale: float = 1.0) -> Path:
+    def tiny(self, head_scale: float = 1.0, traits: Traits | None = None) -> Path:
         folder = self._folder("tiny")
         tokenizer = small_tokenizer()
         tokenizer.save(str(folder / "tokenizer.json"))
         encoding = TokenEncoding(head_tokens=96, tail_tokens=32)
-        return self._single("tiny", "encoder", token_graph(tokenizer.get_vocab_size(), head_scale), encoding, folder)
+        model = token_graph(tokenizer.get_vocab_size(), head_scale)
+        model = with_traits(model, len(traits.traits)) if traits else model
+        return self._single("tiny", "encoder", model, encoding, folder, traits)
 
     def poisoned(self, raises: str, no_number: str) -> Path:
         """`tiny` with two more words: on one the graph fails, on the other it gives no number."""
@@ -312,12 +364,25 @@ class Bundles:
         move_champion(store, pointer, find_champion(store, pointer.name))
 
     def _single(
-        self, name: str, kind: str, model: onnx.ModelProto, encoding: NgramEncoding | TokenEncoding, folder: Path
+        self,
+        name: str,
+        kind: str,
+        model: onnx.ModelProto,
+        encoding: NgramEncoding | TokenEncoding,
+        folder: Path,
+        traits: Traits | None = None,
     ) -> Path:
         onnx.save(model, str(folder / GRAPH_FILE))
         described = specs(model)
-        write_parts(folder, raw_scores(folder, encoding, described), calibration(0.15))
-        return self._pack(name, kind=kind, encoding=encoding, graphs=(described,))
+        outputs = raw_outputs(folder, encoding, described)
+        raw = {key: float(each.raw_unit_scores[0]) for key, each in outputs.items()}
+        raw_traits = {
+            key: tuple(map(float, each.raw_trait_scores[0]))
+            for key, each in outputs.items()
+            if traits and key[1] == traits.prompt_id
+        }
+        write_parts(folder, raw, calibration(0.15), raw_traits)
+        return self._pack(name, kind=kind, encoding=encoding, graphs=(described,), traits=traits)
 
     def _pack(self, name: str, **parts: object) -> Path:
         self._manifest_parts[name] = parts
@@ -395,6 +460,23 @@ def other_bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
     made = Bundles(tmp_path_factory.mktemp("other-bundles"))
     made.ensemble({"lexical": made.lexical(), "tiny": made.tiny(head_scale=0.2)})
     return made
+
+
+@pytest.fixture(scope="session")
+def trait_artifacts(tmp_path_factory: pytest.TempPathFactory) -> list[LocalArtifact]:
+    """The three models, of which tiny scores traits, extracted."""
+    made = Bundles(tmp_path_factory.mktemp("trait-bundles"))
+    made.ensemble({"lexical": made.lexical(), "tiny": made.tiny(traits=TRAITS)})
+    return extracted(list(made.paths.values()), tmp_path_factory.mktemp("trait-artifacts"))
+
+
+@pytest.fixture(scope="session")
+def trait_desk(trait_artifacts: list[LocalArtifact]) -> Iterator[Desk]:
+    """A desk with them warm, on one lane."""
+    opened = Desk(ServiceSettings(lanes=1, cache={"store": "off"}))
+    opened.open(trait_artifacts, lambda _: None)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

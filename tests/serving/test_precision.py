@@ -115,7 +115,9 @@ def test_a_listed_precision_is_run_and_its_scores_are_near_and_not_the_same(list
         }
         for length in (3, 40, 200)
     ]
-    full, low = (np.concatenate([session.run(essay) for essay in essays]) for session in sessions.values())
+    full, low = (
+        np.concatenate([session.outputs(essay).raw_unit_scores for essay in essays]) for session in sessions.values()
+    )
     assert np.abs(full - low).max() < BF16.max_gap
     assert (full != low).any()
 
@@ -133,7 +135,9 @@ def test_each_prompts_shift_is_added_to_its_scores_and_to_no_others(listed: list
     }
     (plain,), (shifted,) = (Runtimes().open(each, artifact.folder, 1, "bf16") for each in (unshifted, manifest))
     assert manifest.prompt_ids == ("ellipse-overall", "asap-1")
-    np.testing.assert_allclose(shifted.run(two) - plain.run(two), [0, 1e-3], atol=1e-6)
+    np.testing.assert_allclose(
+        shifted.outputs(two).raw_unit_scores - plain.outputs(two).raw_unit_scores, [0, 1e-3], atol=1e-6
+    )
     assert (shifted.runtime, shifted.precision) == (plain.runtime, "bf16")
 
 

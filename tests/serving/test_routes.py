@@ -43,8 +43,8 @@ def test_score_answers_with_exactly_the_promised_fields(client: TestClient) -> N
     assert answer.status_code == 200
     body = answer.json()
     assert set(body) == {
-        "score", "score_range", "unit_score", "interval", "coverage", "flags", "hand_off", "advisory", "truncated",
-        "tokens_used", "model", "cache", "timing_ms",
+        "score", "score_range", "unit_score", "interval", "coverage", "traits", "flags", "hand_off", "advisory",
+        "truncated", "tokens_used", "model", "cache", "timing_ms",
     }  # fmt: skip
     assert body["model"]["name"] == "ensemble"
     assert set(body["model"]) == {"name", "version", "digest", "runtime"}

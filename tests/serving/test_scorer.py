@@ -46,7 +46,7 @@ def raw_by_hand(desk: Desk, name: str, essay: str, prompt_id: str) -> float:
     (session,) = OnnxRuntimeCpu().open(model.manifest.graphs[0], model.artifact.folder, 1)
     assert model.encoder
     encoded = model.encoder.encode(normalize_text(essay), model.manifest.prompt_ids.index(prompt_id))
-    return float(session.run(model.encoder.collate([encoded]))[0])
+    return float(session.outputs(model.encoder.collate([encoded])).raw_unit_scores[0])
 
 
 @pytest.mark.parametrize("name", ["lexical", "tiny"])

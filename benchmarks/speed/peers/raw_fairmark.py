@@ -18,7 +18,7 @@ def main() -> None:
     encoder = model_files.encoder()
 
     def score(text: str, _: str, prompt_index: int) -> float:
-        return float(session.run(encoder.collate([encoder.encode(text, prompt_index)]))[0])
+        return float(session.outputs(encoder.collate([encoder.encode(text, prompt_index)])).raw_unit_scores[0])
 
     loop.serve(score, session.runtime)
 

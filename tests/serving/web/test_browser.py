@@ -9,9 +9,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from serving.desk import Desk
 from tests.essays.test_documents import docx, paragraph
 from tests.fault_proxy import fault_proxy
 from tests.made_essays import made_essay
+from tests.page_server import page_served
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +96,11 @@ STATES: dict[str, Callable[[Page], Page]] = {
 
 @pytest.mark.parametrize("state", STATES)
 def test_axe_finds_nothing_and_nothing_sticks_out(open_page: Open, state: str) -> None:
-    page = STATES[state](open_page())
+    require_sound(STATES[state](open_page()), state)
+
+
+def require_sound(page: Page, state: str) -> None:
+    """Pass a page that axe finds nothing wrong with, light and dark, wide and narrow; leaves screenshots to look at."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for scheme, (width, height) in product(SCHEMES, (WIDE, NARROW)):
         page.emulate_media(color_scheme=scheme)
@@ -103,6 +109,13 @@ def test_axe_finds_nothing_and_nothing_sticks_out(open_page: Open, state: str) -
         results = Axe().run(page)
         assert results.violations_count == 0, results.generate_report()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_traits_stand_below_the_score_in_every_width_and_scheme(open_page: Open, trait_desk: Desk) -> None:
+    with page_served(trait_desk) as address:
+        page = answered(open_page(address=address))
+        expect(page.get_by_role("table", name="Parts of the writing")).to_contain_text("Cohesion")
+        require_sound(page, "traits")
 
 
 def test_the_whole_form_by_keyboard_alone(open_page: Open) -> None:
