@@ -11,10 +11,12 @@ _TEMPLATES = Path(__file__).parent
 PROXIED_PATHS = (
     "/",
     "/class",
+    "/validity",
     "/text",
     "/score",
     "/score_batch",
     "/compare",
+    "/explain",
     "/models",
     "/prompts",
     "/status",
@@ -26,6 +28,8 @@ PROXIED_PATHS = (
 """What the world may ask for. Metrics and purges are asked of each instance, from its own machine."""
 FILE_PATHS = ("/", "/text")
 """Of these, forms that may carry a file."""
+SLOW_PATHS = ("/", "/score_batch", "/explain")
+"""Of these, what takes many runs of a model: a batch, and an explanation, which the form may ask for, too."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Site:
     score_timeout_s: int = 25
     """How long an instance may take; longer than `service.timeout_s`, whose answer should come first."""
     batch_timeout_s: int = 130
-    """The same for a batch: longer than `service.batch_timeout_s` and one essay more."""
+    """The same for a batch or an explanation: longer than `service.batch_timeout_s` and one essay more."""
     connect_timeout_s: int = 2
     client_timeout_s: int = 10
     """How long a caller may be silent, and take for its headers."""
@@ -72,6 +76,7 @@ class Site:
 
     proxied_paths = PROXIED_PATHS
     file_paths = FILE_PATHS
+    slow_paths = SLOW_PATHS
     pages_folder = _TEMPLATES
 
     @property

@@ -69,7 +69,7 @@ def test_every_call_but_an_operators_is_passed_on() -> None:
 
 
 def test_every_page_is_passed_on() -> None:
-    pages = {"/", "/class", "/text"}
+    pages = {"/", "/class", "/validity", "/text"}
     assert pages <= set(PROXIED_PATHS)
     assert set(FILE_PATHS) <= pages
 
@@ -80,6 +80,7 @@ def test_its_bounds_are_those_of_the_service(site: Site) -> None:
     assert site.max_file_bytes == service.max_file_bytes
     assert site.score_timeout_s > service.timeout_s
     assert site.batch_timeout_s > service.batch_timeout_s + service.timeout_s
+    assert site.batch_timeout_s > service.explain.timeout_s + service.timeout_s
     assert site.client_timeout_s <= service.body_timeout_s
 
 

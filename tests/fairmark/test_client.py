@@ -20,6 +20,7 @@ from serving.errors import ErrorDetail
 from tests.serving.processes import free_port
 
 SAME = {
+    answers.BarVerdict: schemas.BarVerdict,
     answers.BatchAnswer: schemas.BatchResponse,
     answers.BatchItem: schemas.BatchItem,
     answers.CacheMarker: schemas.CacheMarker,
@@ -39,6 +40,9 @@ SAME = {
     answers.ScoreRange: schemas.ScoreRange,
     answers.Status: schemas.StatusResponse,
     answers.Timing: schemas.Timing,
+    answers.TraitInfo: schemas.TraitInfo,
+    answers.TraitScore: schemas.TraitScore,
+    answers.Validity: schemas.ValidityResponse,
 }
 BUSY = b'{"error": {"code": "overloaded", "message": "too many essays wait", "field": null, "hint": null}}'
 READY = b'{"ready": true, "models": [], "limits": {"max_body_bytes": 1, "max_characters": 1, "min_words": 1,\
