@@ -26,7 +26,11 @@ def readings() -> list[tuple[str, str]]:
     found = []
     for stage in load_pipeline(ROOT / "dvc.yaml")["stages"].values():
         for model in PARAMS["models"] if "matrix" in stage else [""]:
-            fill = {"${item.model}": model, "${item.fold}": "0"}
+            fill = {
+                "${item.model}": model,
+                "${item.fold}": "0",
+                "${synthesize.teacher.model}": PARAMS["synthesize"]["teacher"]["model"],
+            }
             found += [(_filled(stage["cmd"], fill), _filled(key, fill)) for key in stage.get("params", [])]
     return found
 
