@@ -13,9 +13,17 @@ from serving.config import ServiceSettings
 from serving.desk import Desk
 from serving.routes import create_app
 
-STAGES = ["fetch", "prepare", "split", "train --model lexical --fold 0", "gate", "calibrate --model lexical"]
-STAGES += ["ensemble", "evaluate", "robustness", "export --model lexical"]
-STAGES += ["package --model lexical", "package --model ensemble", "publish"]
+STAGES = [
+    "fetch",
+    "prepare",
+    "split",
+    "synthesize",
+    "train --model lexical --fold 0",
+    "gate",
+    "calibrate --model lexical",
+]
+STAGES += ["ensemble", "evaluate", "robustness", "traits --model lexical", "traits_report"]
+STAGES += ["export --model lexical", "package --model lexical", "package --model ensemble", "publish"]
 
 
 def main() -> None:

@@ -204,7 +204,7 @@ def test_openapi_describes_every_call_and_its_errors(client: TestClient) -> None
     document = client.get("/docs.json").json()
     assert set(document["paths"]) == {
         "/score", "/score_batch", "/compare", "/models", "/prompts", "/status", "/livez", "/readyz", "/metrics",
-        "/cache/purge",
+        "/cache/purge", "/explain", "/validity", "/drift",
     }  # fmt: skip
     schemas = document["components"]["schemas"]
     request = schemas["ScoreRequest"]
