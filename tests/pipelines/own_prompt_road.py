@@ -13,16 +13,8 @@ from serving.config import ServiceSettings
 from serving.desk import Desk
 from serving.routes import create_app
 
-STAGES = [
-    "fetch",
-    "prepare",
-    "split",
-    "synthesize",
-    "train --model lexical --fold 0",
-    "gate",
-    "calibrate --model lexical",
-]
-STAGES += ["ensemble", "evaluate", "robustness", "traits --model lexical", "traits_report"]
+STAGES = ["fetch", "prepare", "split", "synthesize", "train --model lexical --fold 0", "gate"]
+STAGES += ["calibrate --model lexical", "ensemble", "evaluate", "robustness", "traits --model lexical", "traits_report"]
 STAGES += ["export --model lexical", "package --model lexical", "package --model ensemble", "publish"]
 
 
