@@ -74,7 +74,7 @@ def create_app(get_desk: GetDesk, swagger_folder: Path) -> Starlette:
             *[_call_route(call, get_desk) for call in CALLS],
             Route("/", _guarded("/", get_desk, page.handle, page.show_error), methods=["GET", "POST"]),
             Route("/class", _guarded("/class", get_desk, page.show_class, json_error)),
-            Route("/validity", _guarded("/validity", get_desk, page.show_validity, json_error)),
+            Route("/class/validity", _guarded("/class/validity", get_desk, page.show_validity, json_error)),
             Route("/text", _guarded("/text", get_desk, page.read_file, json_error), methods=["POST"]),
             Route("/livez", alive),
             Route("/readyz", ready),

@@ -15,7 +15,7 @@ _EXAMPLE = (
     "My school is small, and I like it. The teachers know every pupil by name, so when somebody is sad they see it."
     " However, we have no laboratory, and I want to learn chemistry."
 )
-MAX_MARKED_ESSAYS = 10_000
+MAX_MARKED_ESSAYS = 5_000
 """In one validity report; of larger ones a sample says as much."""
 
 

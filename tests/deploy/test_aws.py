@@ -21,16 +21,18 @@ PARAMETER = "/fairmark/ours/image"
 @pytest.fixture(scope="module")
 def account() -> Iterator[None]:
     """Two instances of the stack and one of another's."""
-    with pytest.MonkeyPatch.context() as patch, mock_aws():
+    # Moto puts keys of its own into the environment, and takes them out: what is set here must be set before.
+    with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "testing")
         patch.setenv("AWS_DEFAULT_REGION", REGION)
-        ec2 = boto3.client("ec2")
-        image_id = ec2.describe_images()["Images"][0]["ImageId"]
-        for stack, num in (("ours", 2), ("another", 1)):
-            tags = [{"ResourceType": "instance", "Tags": [{"Key": "fairmark-stack", "Value": stack}]}]
-            ec2.run_instances(ImageId=image_id, MinCount=num, MaxCount=num, TagSpecifications=tags)
-        yield
+        with mock_aws():
+            ec2 = boto3.client("ec2")
+            image_id = ec2.describe_images()["Images"][0]["ImageId"]
+            for stack, num in (("ours", 2), ("another", 1)):
+                tags = [{"ResourceType": "instance", "Tags": [{"Key": "fairmark-stack", "Value": stack}]}]
+                ec2.run_instances(ImageId=image_id, MinCount=num, MaxCount=num, TagSpecifications=tags)
+            yield
 
 
 @pytest.fixture

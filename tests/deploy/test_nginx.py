@@ -69,7 +69,7 @@ def test_every_call_but_an_operators_is_passed_on() -> None:
 
 
 def test_every_page_is_passed_on() -> None:
-    pages = {"/", "/class", "/validity", "/text"}
+    pages = {"/", "/class", "/class/validity", "/text"}
     assert pages <= set(PROXIED_PATHS)
     assert set(FILE_PATHS) <= pages
 

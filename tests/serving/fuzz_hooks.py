@@ -10,13 +10,17 @@ from schemathesis import GenerationMode
 
 from tests.made_essays import made_essay
 
+WITH_ESSAYS = ("/score", "/score_batch", "/compare", "/explain")
+
 
 @schemathesis.hook
 def before_call(_: Any, case: Any, __: dict[str, Any]) -> None:
     """Fill in what a right request may say, before it is sent."""
     if case.meta is None or case.meta.generation.mode != GenerationMode.POSITIVE or not isinstance(case.body, dict):
         return
-    essays = case.body.get("essays", [case.body] if case.operation.path in ("/score", "/compare") else [])
+    if case.operation.path not in WITH_ESSAYS:
+        return
+    essays = case.body.get("essays", [case.body])
     for number, essay in enumerate(essays):
         if len(essay["prompt_id"]) % 2:
             essay["prompt_id"] = "ellipse-overall"

@@ -89,7 +89,8 @@ def test_schemathesis_finds_no_server_error_and_no_answer_that_was_not_promised(
         reports = threads.map(fuzz, services.values(), folders.values(), [how_long] * len(services))
     for name, (report, said) in zip(services, reports, strict=True):
         assert (report["failures"], report["errors"]) == ([], []), said
-        assert report["operations"]["tested"] == report["operations"]["total"] == 10
+        described = services[name].http.get("/docs.json").json()["paths"].values()
+        assert report["operations"]["tested"] == report["operations"]["total"] == sum(map(len, described))
         assert {phase for phase, of in report["phases"].items() if of["status"] == "success"} == PHASES, said
         assert report["auth"]["reauth_count"] == 0
         metrics = services[name].http.get("/metrics").text

@@ -171,6 +171,9 @@ def test_no_canary_is_found_in_anything_that_was_written(
     assert page.status_code == 500
     assert HEADER_CANARY not in page.text
     for answer in answers:
+        if answer.is_success and answer.url.path == "/explain":
+            assert ESSAY_CANARY in answer.text  # the caller's own sentences, to the caller
+            continue
         assert [secret for secret in secrets if secret in answer.text] == []
         assert [secret for secret in secrets if secret in str(answer.headers)] == []
     assert "mistake while answering /score" in log

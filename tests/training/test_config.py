@@ -40,7 +40,7 @@ def test_every_fault_is_named_with_its_path() -> None:
 
 
 def test_unknown_kind_is_refused() -> None:
-    with pytest.raises(BadParams, match="does not match any of the expected tags: 'lexical', 'lstm', 'encoder'"):
+    with pytest.raises(BadParams, match="any of the expected tags: 'lexical', 'trees', 'lstm', 'encoder'"):
         parse_params({**sections()["lexical"], "kind": "lexicl"}, "train.lexical", TrainConfig)
 
 

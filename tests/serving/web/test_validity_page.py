@@ -40,7 +40,7 @@ def compare(page: Page, path: Path) -> Page:
 
 
 def test_a_marked_class_is_answered_in_words_with_a_verdict_for_each_bar(open_page: Open, tmp_path: Path) -> None:
-    page = compare(open_page("/validity"), table(tmp_path, 40))
+    page = compare(open_page("/class/validity"), table(tmp_path, 40))
     expect(page.locator("#validity-title")).to_be_focused(timeout=60_000)
     assert page.locator("#validity-title").inner_text() in ("No", "Not on this evidence")
     rows = page.locator("#bars tr")
@@ -58,14 +58,14 @@ def test_a_marked_class_is_answered_in_words_with_a_verdict_for_each_bar(open_pa
 
 
 def test_of_a_small_class_nothing_is_claimed(open_page: Open, tmp_path: Path) -> None:
-    page = compare(open_page("/validity"), table(tmp_path, 8, ("essay", "score")))
+    page = compare(open_page("/class/validity"), table(tmp_path, 8, ("essay", "score")))
     expect(page.locator("#validity-title")).to_have_text("Cannot tell", timeout=60_000)
     expect(page.locator("#validity-answer")).to_contain_text("8 marked essays are too few")
     assert set(page.locator(".verdict").all_inner_texts()) == {"cannot tell"}
 
 
 def test_a_table_without_marks_is_refused_before_anything_is_sent(open_page: Open, tmp_path: Path) -> None:
-    page = open_page("/validity")
+    page = open_page("/class/validity")
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
     compare(page, table(tmp_path, 3, ("essay",)))
@@ -76,5 +76,5 @@ def test_a_table_without_marks_is_refused_before_anything_is_sent(open_page: Ope
 def test_a_mark_off_the_scale_is_said_in_words(open_page: Open, tmp_path: Path) -> None:
     path = table(tmp_path, 3, ("essay", "score"))
     path.write_text(path.read_text("utf-8").replace(",1.5\r\n", ",7\r\n").replace(",1.5\n", ",7\n"), "utf-8")
-    page = compare(open_page("/validity"), path)
+    page = compare(open_page("/class/validity"), path)
     expect(page.locator("#busy")).to_contain_text("Not compared. Score 7 is not one of 1 to 5", timeout=60_000)
