@@ -1,6 +1,7 @@
 """Champions that move while `bentoml serve` answers: switched without a failed request, refused if bad, moved back."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -192,8 +193,8 @@ def test_a_worker_killed_under_load_is_back_in_seconds_and_serves_what_the_last_
     # What each caller had in hand, and at most one more that the dying process had accepted.
     assert len(broken) <= 2 * KILL_CALLERS
     assert all(int(each.headers["retry-after"]) >= 1 for each in refused)
-    # On a machine that does nothing else both are the same.
-    assert min(back_s, respawned_s + busy_s) < BACK_S
+    # On a machine that does nothing else both are the same; programs that share a core slow its seconds down, too.
+    assert min(back_s, respawned_s + busy_s) < BACK_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     figure(
         f"kill -9 of the worker under {KILL_CALLERS} callers: {len(broken)} broken off, {len(refused)} told 503,"
         f" a new one after {respawned_s:.1f} s, ready after {back_s:.1f} s, of which {busy_s:.1f} s on a processor"
