@@ -66,6 +66,11 @@ def command(port: int) -> list[str]:
     return [sys.executable, *serve]
 
 
+def programs_per_processor(load: float) -> float:
+    """How many programs share each processor at this load average, at least 1: so much slower is each of them."""
+    return max(load / len(os.sched_getaffinity(0)), 1.0)
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

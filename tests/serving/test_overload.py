@@ -12,7 +12,7 @@ import pytest
 
 from essays.settings import StoreSettings
 from essays.store import open_store
-from tests.serving.processes import serving
+from tests.serving.processes import programs_per_processor, serving
 from tests.serving.traffic import Answer, Bodies, Client, Traffic, closed_loop, percentile
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
@@ -84,7 +84,7 @@ def test_three_times_the_capacity_is_shed_at_once_and_what_is_taken_keeps_its_de
     assert recovered_s <= RECOVERY_S
     assert "mistake" not in log
     # Where several programs share each processor, clients and service wait as much longer for their turn.
-    crowd = max(load / len(os.sched_getaffinity(0)), 1)
+    crowd = programs_per_processor(load)
     assert shed_p99_s < crowd * (SHED_S if whole else QUICK_SHED_S)
 
 

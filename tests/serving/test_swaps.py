@@ -15,7 +15,7 @@ from essays.store import Store
 from serving.config import ServiceSettings
 from serving.desk import Desk
 from tests.serving.conftest import with_nan_weights
-from tests.serving.processes import Service, environment_for, serving, store_at
+from tests.serving.processes import Service, environment_for, programs_per_processor, serving, store_at
 from tests.serving.traffic import Answer, Traffic, closed_loop, endless, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
@@ -194,7 +194,7 @@ def test_a_worker_killed_under_load_is_back_in_seconds_and_serves_what_the_last_
     assert len(broken) <= 2 * KILL_CALLERS
     assert all(int(each.headers["retry-after"]) >= 1 for each in refused)
     # On a machine that does nothing else both are the same; programs that share a core slow its seconds down, too.
-    assert min(back_s, respawned_s + busy_s) < BACK_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert min(back_s, respawned_s + busy_s) < BACK_S * programs_per_processor(os.getloadavg()[0])
     figure(
         f"kill -9 of the worker under {KILL_CALLERS} callers: {len(broken)} broken off, {len(refused)} told 503,"
         f" a new one after {respawned_s:.1f} s, ready after {back_s:.1f} s, of which {busy_s:.1f} s on a processor"
