@@ -22,6 +22,10 @@ export BENTOML_DO_NOT_TRACK := True
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
+# The suite's processes. A file's tests stay together and in order.
+PROCESSES ?= $(shell nproc)
+SIDE_BY_SIDE := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
+
 LOCKS := requirements.txt requirements/torch.txt requirements/weights.txt
 # The environment is as good as the locks it was made from: other locks, another stamp.
 ENVIRONMENT := .venv/made-from-$(shell cat $(LOCKS) | cksum | cut -d' ' -f1)
@@ -113,7 +117,7 @@ mlflow: $(ENVIRONMENT) ## Compare runs in MLflow's page
 
 .PHONY: test
 test: $(ENVIRONMENT) ## The whole suite; starts what it needs
-	@$(BIN)/python -m pytest --durations=15
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --durations=15
 
 .PHONY: client-kill
 client-kill: $(ENVIRONMENT) ## 10,000 essays through `fairmark` with a kill in the middle; rate and memory into out/client-kill.json
@@ -144,7 +148,7 @@ fuzz: $(ENVIRONMENT) ## Schemathesis for FUZZ_SECONDS (600) on two services, wit
 
 .PHONY: check
 check: $(ENVIRONMENT) check-static ## Before a commit: style, types, import rules, fast tests
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not slow"
 
 .PHONY: check-static
 check-static: $(ENVIRONMENT) ## Style, types and import rules alone

@@ -47,6 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(QUIET)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a slow test come first: several processes share the files out, and the last should be a short one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The project's root."""

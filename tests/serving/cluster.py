@@ -68,9 +68,16 @@ class Front:
         """Until no process is left that answers by an older configuration."""
         deadline = time.monotonic() + 30
         time.sleep(0.1)
-        while any("shutting down" in " ".join(each.cmdline()) for each in psutil.Process(self.nginx.pid).children()):
+        while any(_is_ending(each) for each in psutil.Process(self.nginx.pid).children()):
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def _is_ending(worker: psutil.Process) -> bool:
+    try:
+        return "shutting down" in " ".join(worker.cmdline())
+    except psutil.Error:  # it has ended meanwhile
+        return False
 
 
 @contextmanager
