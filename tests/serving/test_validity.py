@@ -60,10 +60,17 @@ def judge(essays: list[MarkedEssay], calibration_of: Desk) -> ClassValidity:
     return class_validity(essays, get_prompt("ellipse-overall"), calibration)
 
 
+@pytest.fixture(scope="module")
+def raters(mirror: Path) -> dict[str, tuple[float, float]]:
+    """Of ASAP, by essay."""
+    return rater_pairs(read_asap(mirror / "asap-aes").essays)
+
+
 @pytest.mark.parametrize("model", MODELS)
-def test_the_verdicts_on_asaps_test_essays_are_the_pipelines(mirror: Path, model: str) -> None:
+def test_the_verdicts_on_asaps_test_essays_are_the_pipelines(
+    raters: dict[str, tuple[float, float]], model: str
+) -> None:
     """Scores and calibration as recorded; the same grades held against the bars on both roads."""
-    raters = rater_pairs(read_asap(mirror / "asap-aes").essays)
     scores = read_fold_scores(RECORDED / "scores" / model / "fold-0" / "scores.parquet")
     calibration = read_calibration(RECORDED / "calibration" / model / "fold-0.json")
     evaluator = Evaluator(EvaluateConfig(num_resamples=100, interval_coverage=0.95), 7, raters)
