@@ -3,18 +3,21 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from essays.errors import BadParams, FairmarkError
+from essays.manifest import describe_file
 from essays.registry import read_champion
 from essays.signatures import (
     SignatureRefused,
     TrustedKey,
     make_key_pair,
     publish_signature,
+    require_signature,
     sign,
     signature_key,
     trusted_key,
@@ -138,6 +141,14 @@ def test_after_all_was_signed_anew_the_new_key_is_trusted_and_nothing_fetched_ag
     capsys.readouterr()
     acquire(store, [], tmp_path / "models", trusted=trusting(keys["theirs"]))
     assert capsys.readouterr().err.count("found ") == 3
+
+
+def test_signatures_that_are_checked_side_by_side_leave_stdout_as_it_was(bundles: Any, keys: dict[str, Path]) -> None:
+    bundle, trusted, before = bundles.paths["tiny"], trusting(keys["ours"]), sys.stdout
+    signature, sha256 = sign(bundle, keys["ours"]), describe_file(bundle).sha256
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: require_signature(signature, bundle.name, sha256, trusted), range(24)))
+    assert sys.stdout is before
 
 
 def test_the_librarys_own_command_verifies_what_we_sign(
