@@ -7,6 +7,8 @@ side, and imports are paid once.
 import json
 import os
 import sys
+import traceback
+from typing import NoReturn
 
 from bentoml._internal.configuration.containers import BentoMLContainer
 
@@ -21,7 +23,6 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             _prepare(environment, said)
-            return
         children.append((pid, said))
     answers = []
     for pid, said in children:
@@ -32,14 +33,25 @@ def main() -> None:
     json.dump(answers, sys.stdout)
 
 
-def _prepare(environment: dict[str, str], said: int) -> None:
+def _prepare(environment: dict[str, str], said: int) -> NoReturn:
     """Ends the process with what `prepare` ends it with."""
     os.dup2(said, 1)
     os.dup2(said, 2)
     os.environ.update(environment)
     BentoMLContainer.http.host.set("127.0.0.1")
     BentoMLContainer.http.port.set(0)
-    EssayScoring.inner.prepare()
+    code = 1
+    try:
+        EssayScoring.inner.prepare()
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except Exception:  # noqa: BLE001 - said, not swallowed
+        traceback.print_exc()
+    # Threads of libraries did not come along, and at an ordinary end those would wait for them.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -333,7 +333,7 @@ def failed_starts(s3: Any, bundles: Any, root: Path, tmp_path_factory: pytest.Te
         failed = subprocess.run(
             [sys.executable, str(root / "tests/serving/failed_starts.py")],
             input=json.dumps([environments[fault] for fault in by_hook]),
-            env={**os.environ, "PYTHONPATH": str(root)},
+            env={**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(tmp_path_factory.mktemp("hooks"))},
             capture_output=True,
             text=True,
             timeout=120,
