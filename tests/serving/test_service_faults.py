@@ -106,7 +106,10 @@ def _drain(service: Service) -> None:
     service.process.send_signal(signal.SIGTERM)
 
     def refused() -> bool:
-        answer = httpx.get(f"http://127.0.0.1:{service.port}/readyz", timeout=5)
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{service.port}/readyz", timeout=5)
+        except httpx.TransportError:  # at the moment when the worker gives the port up
+            return False
         return answer.status_code == 503 and answer.json()["reason"] == "stopping"
 
     wait_until(refused, STEP_TIMEOUT_S, lambda: service.log)
