@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from essays.errors import ObjectMissing, PreconditionFailed, StoreDenied, StoreError
-from essays.store import Blob, ObjectInfo, OnProgress, require_plain_key, require_size
+from essays.store import MAX_READ_BYTES, Blob, ObjectInfo, OnProgress, require_plain_key, require_size
 
 _LOCK_FILE = ".lock"
 _CHUNK_BYTES = 1 << 20
@@ -26,6 +26,7 @@ class FileStore:
     def read(self, key: str) -> Blob:
         """See `Store`."""
         with self._explained(key):
+            require_size(key, self._path(key).stat().st_size, size_bytes=None, max_bytes=MAX_READ_BYTES)
             content = self._path(key).read_bytes()
         return Blob(content, hashlib.sha256(content).hexdigest())
 

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -26,7 +26,7 @@ from botocore.exceptions import (
 from essays.backoff import Backoff
 from essays.errors import DigestMismatch, ObjectMissing, PreconditionFailed, StoreDenied, StoreError, StoreUnreachable
 from essays.settings import StoreSettings
-from essays.store import Blob, ObjectInfo, OnProgress, require_plain_key, require_size
+from essays.store import MAX_READ_BYTES, Blob, ObjectInfo, OnProgress, require_plain_key, require_size
 
 _DEFAULT_REGION = "us-east-1"
 _CHUNK_BYTES = 1 << 18
@@ -58,7 +58,9 @@ class S3Store:
         """See `Store`."""
         with self._explained(key):
             answer = self.client.get_object(Bucket=self.bucket, Key=self._full(key))
-            return Blob(answer["Body"].read(), answer["ETag"])
+            with closing(answer["Body"]) as body:
+                require_size(key, answer["ContentLength"], size_bytes=None, max_bytes=MAX_READ_BYTES)
+                return Blob(body.read(), answer["ETag"])
 
     def put_bytes(self, key: str, content: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:
         """See `Store`."""

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from essays.store import Store
 
 SIGNATURE_SUFFIX = ".sig"
 _MAX_SIGNATURE_BYTES = 1 << 16
+# Redirecting it is for one thread at a time: of two, the later one would put back what the earlier one had put there.
+_STDOUT = threading.Lock()
 _KEY_ID_DIGITS = 16
 
 
@@ -126,7 +129,7 @@ def require_signature(signature: bytes, bundle_key: str, sha256: str, trusted: T
         verifier = verifying.Config().use_elliptic_key_verifier(public_key=trusted.path)
         try:
             # The library prints advice on old signatures to stdout, which is not ours to write to.
-            with contextlib.redirect_stdout(io.StringIO()):
+            with _STDOUT, contextlib.redirect_stdout(io.StringIO()):
                 verifier.set_hashing_config(_promised(sha256)).verify(Path(bundle_key), written)
         except Exception as error:
             raise SignatureRefused(

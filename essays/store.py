@@ -14,6 +14,9 @@ from urllib.request import url2pathname
 from essays.errors import DigestMismatch, StoreError, UnsafeArchive
 from essays.settings import StoreSettings
 
+MAX_READ_BYTES = 1 << 20
+"""Of an object that is read whole: pointers and signatures have a few thousand."""
+
 OnProgress = Callable[[int, int], None]
 """Told (bytes done, bytes in all) now and then."""
 
@@ -44,7 +47,7 @@ class Store(Protocol):
     url: str
 
     def read(self, key: str) -> Blob:
-        """A small object, whole. Raises ObjectMissing."""
+        """A small object, whole. Raises ObjectMissing, or UnsafeArchive for more than `MAX_READ_BYTES`."""
         ...
 
     def put_bytes(self, key: str, content: bytes, *, if_match: str | None = None, if_none_match: bool = False) -> str:

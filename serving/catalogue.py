@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from essays.calibration import Calibration, read_calibration
 from essays.drift import REFERENCE_FILE, DriftReference, read_reference
-from essays.encoding import Encoder, load_encoder
+from essays.encoding import TOKENIZER_FILE, Encoder, NgramEncoding, TokenEncoding, load_encoder
 from essays.errors import InvalidManifest, UnknownModel, UnknownPrompt
 from essays.gate import Gate
 from essays.gate_profile import GATE_FILE, GateProfile, read_gate_profile
@@ -97,7 +97,7 @@ def read_model(artifact: LocalArtifact) -> ServedModel:
         calibration=_read_part(folder / CALIBRATION_FILE, read_calibration),
         golden=_read_part(folder / GOLDEN_FILE, lambda path: Golden.model_validate_json(path.read_bytes())),
         card=card.read_text(encoding="utf-8") if card.exists() else "",
-        encoder=None if manifest.encoding is None else load_encoder(manifest.encoding, folder),
+        encoder=None if manifest.encoding is None else _read_encoder(manifest.encoding, folder),
         gate_profile=_read_part(folder / GATE_FILE, read_gate_profile) if GATE_FILE in manifest.files else None,
         reference=_read_part(folder / REFERENCE_FILE, read_reference) if REFERENCE_FILE in manifest.files else None,
     )
@@ -168,6 +168,13 @@ class Catalogue:
 def _unknown(name: str, known: str) -> UnknownModel:
     hint = "GET /models lists every model with its version and quality"
     return UnknownModel(f"no model {name!r:.80}; known: {known}", field="model", hint=hint)
+
+
+def _read_encoder(encoding: TokenEncoding | NgramEncoding, folder: Path) -> Encoder:
+    try:
+        return load_encoder(encoding, folder)
+    except Exception as error:  # all that the tokenizers library raises
+        raise InvalidManifest(f"{folder / TOKENIZER_FILE}: no tokenizer: {error}; publish the model again") from error
 
 
 def _read_part(path: Path, read: Callable[[Path], Part]) -> Part:

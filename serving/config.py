@@ -15,6 +15,7 @@ from serving.access import AccessSettings
 from serving.cache.settings import CacheSettings
 from serving.drift.settings import DriftSettings
 from serving.explaining import ExplainSettings
+from serving.local_copies import COMPILED_FOLDER
 from serving.runtimes.choice import Runtimes, RuntimeSetting
 from serving.runtimes.precision import PrecisionSetting
 from serving.tracing import TracingSettings
@@ -81,7 +82,7 @@ class ServiceSettings(SettingsSection):
 
     def make_runtimes(self) -> Runtimes:
         """As set, keeping compiled graphs beside the models. Raises BadParams for a runtime that is not there."""
-        return Runtimes(self.runtime, self.artifact_folder / "compiled", self.precision)
+        return Runtimes(self.runtime, self.artifact_folder / COMPILED_FOLDER, self.precision)
 
 
 class ServingSettings(Settings):

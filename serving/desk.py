@@ -5,10 +5,10 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 
-from essays.gate import MAX_CHARACTERS, MIN_WORDS
-from essays.text import normalize_text
+from essays.gate import MAX_CHARACTERS, MIN_WORDS, readable_text
 from serving.cache.result_cache import ResultCache
 from serving.cache.status import CacheCollector, cache_info
 from serving.catalogue import Catalogue, LocalArtifact, ServedModel
@@ -148,12 +148,15 @@ class Desk:
             queue=_queue(scorer),
             update=self._update,
             cache=cache_info(self.settings.cache, self._cache, self._served_models),
-            limits=self._limits(),
-            versions={"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
+            limits=self.limits,
+            versions=_versions(),
         )
 
     async def purge(self, request: PurgeRequest) -> PurgeResponse:
-        """Forget kept scores. Raises InvalidRequest, or CacheFault when it could not be done."""
+        """Forget kept scores.
+
+        Raises InvalidRequest, what `readable_text` raises for the essay, or CacheFault when it could not be done.
+        """
         self.scorer()  # raises NotReady
         cache = self._cache
         parts = [request.model, request.prompt_id, request.essay]
@@ -162,9 +165,10 @@ class Desk:
                 "everything: say what to purge by model, prompt_id or essay, or that it is everything, and not both",
                 field="everything",
             )
+        # What could not be read was never scored, nor kept; and to normalize it may take minutes.
+        text = None if request.essay is None else readable_text(request.essay)
         if cache is None:
             return PurgeResponse(purged=0)
-        text = None if request.essay is None else normalize_text(request.essay)
         purged = await asyncio.to_thread(cache.purge, model=request.model, prompt_id=request.prompt_id, text=text)
         return PurgeResponse(purged=purged)
 
@@ -173,7 +177,9 @@ class Desk:
         scorer = self._editions.current
         return self.metrics.render(self._states, self.artifacts, _load(scorer.pool) if scorer else Load())
 
-    def _limits(self) -> Limits:
+    @property
+    def limits(self) -> Limits:
+        """What one request may ask for."""
         return Limits(
             max_body_bytes=self.settings.max_body_bytes,
             max_characters=MAX_CHARACTERS,
@@ -245,6 +251,12 @@ class Desk:
         self.metrics.updated(switched=switched, refused=False)
         num_switches = self._update.num_switches + switched
         self._update = UpdateInfo(state="served" if num_switches else "none", num_switches=num_switches)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    # Read from files of the installed packages, which do not change while they run.
+    return {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
 
 
 def _require_none_lost(

@@ -32,6 +32,8 @@ _POLL_S = 0.05
 _WORKER_POLL_S = 0.2
 _REQUEST_S = 1.0
 _MAX_HEAD_BYTES = 16_384
+_MAX_OPEN = 64
+"""Connections, answered eight at a time."""
 _worker_locks: list[int] = []
 
 
@@ -73,6 +75,7 @@ class Front:
         except OSError as error:
             raise PortTaken(f"{address[0]}:{address[1]}: {error.strerror}; choose another: --port") from error
         self._stopping = threading.Event()
+        self._room = threading.BoundedSemaphore(_MAX_OPEN)
         threading.Thread(target=self._serve, name="front", daemon=True).start()
 
     def give_listener_to_circus(self, then: Callable[[], None]) -> None:
@@ -117,27 +120,40 @@ class Front:
             while True:
                 if not self._is_wanted():
                     time.sleep(_WORKER_POLL_S)
-                    continue
-                with suppress(OSError):
-                    if select.select([self._listener], [], [], _POLL_S)[0] and self._is_wanted():
-                        connection, _ = self._listener.accept()
+                # Whoever finds no room waits in the kernel's queue, which is bounded too.
+                elif self._room.acquire(timeout=_POLL_S):
+                    if (connection := self._accepted()) is None:
+                        self._room.release()
+                    else:
                         threads.submit(self._answer, connection)
+
+    def _accepted(self) -> socket.socket | None:
+        """The next connection; none where none comes in a moment, or a worker took it."""
+        with suppress(OSError):
+            if select.select([self._listener], [], [], _POLL_S)[0] and self._is_wanted():
+                return self._listener.accept()[0]
+        return None
 
     def _is_wanted(self) -> bool:
         return self._stopping.is_set() or not _is_held(self.lock_file)
 
     def _answer(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError):
-            connection.settimeout(_REQUEST_S)
-            head = b""
-            while b"\r\n\r\n" not in head and len(head) < _MAX_HEAD_BYTES and (more := connection.recv(4096)):
-                head += more
-            connection.sendall(self._reply(head.split(b"\r\n", 1)[0]))
-            connection.shutdown(socket.SHUT_WR)
-            # Closing with a body unread would reset the connection, and the answer with it.
-            deadline = time.monotonic() + _REQUEST_S
-            while time.monotonic() < deadline and connection.recv(65_536):
-                pass
+        try:
+            with connection, suppress(OSError):
+                head, deadline = b"", time.monotonic() + _REQUEST_S
+                while b"\r\n\r\n" not in head and len(head) < _MAX_HEAD_BYTES:
+                    if not (more := _received(connection, deadline)):
+                        break
+                    head += more
+                connection.settimeout(_REQUEST_S)
+                connection.sendall(self._reply(head.split(b"\r\n", 1)[0]))
+                connection.shutdown(socket.SHUT_WR)
+                # Closing with a body unread would reset the connection, and the answer with it.
+                deadline = time.monotonic() + _REQUEST_S
+                while _received(connection, deadline):
+                    pass
+        finally:
+            self._room.release()
 
     def _reply(self, first_line: bytes) -> bytes:
         path = first_line.partition(b" ")[2].partition(b" ")[0].partition(b"?")[0]
@@ -168,6 +184,12 @@ def end_service(reason: str) -> None:
     if path := os.environ.get(LOCK_VARIABLE):
         Path(path).write_text(reason, "utf-8")
         os.kill(os.getppid(), signal.SIGTERM)
+
+
+def _received(connection: socket.socket, deadline: float) -> bytes:
+    """What comes next. Raises TimeoutError at the deadline, however little came until then, byte by byte."""
+    connection.settimeout(max(deadline - time.monotonic(), 1e-3))
+    return connection.recv(65_536)
 
 
 def _response(status: str, body: str) -> bytes:

@@ -8,6 +8,7 @@ from essays.encoding import Arrays
 from essays.ensemble import mix_unit_scores
 from serving.catalogue import Catalogue, ServedModel
 from serving.lanes import Lane
+from serving.memory import require_room_to_run
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Encoded:
 
 
 def run_graph(lane: Lane, *, model: ServedModel, text: str, prompt_id: str) -> Run:
-    """Encode a normalized essay and run the model's graph on it, on this lane's thread."""
+    """Encode a normalized essay and run the model's graph on it, on this lane's thread. Raises what `infer` raises."""
     return infer(lane, model, encode(model, text, prompt_id))
 
 
@@ -48,9 +49,14 @@ def encode(model: ServedModel, text: str, prompt_id: str) -> Encoded:
 
 
 def infer(lane: Lane, model: ServedModel, encoded: Encoded) -> Run:
-    """Run the model's graph on this lane's thread."""
+    """Run the model's graph on this lane's thread, if there is the memory for it: every run of a graph comes by here.
+
+    Raises Overloaded or NotEnoughMemory.
+    """
+    session = lane.sessions[model.name]
+    require_room_to_run(model, session, encoded.tokens_used)
     started = time.perf_counter()
-    outputs = lane.sessions[model.name].outputs(encoded.arrays)
+    outputs = session.outputs(encoded.arrays)
     return Run(
         raw_unit_score=float(outputs.raw_unit_scores[0]),
         tokens_used=encoded.tokens_used,

@@ -217,7 +217,9 @@ class LanePool:
 
     def _work(self, lane: Lane) -> None:
         if self._niceness and sys.platform == "linux":  # elsewhere it would be the whole process that stands back
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
+            own = threading.get_native_id()
+            # Further forward than it stands, only root may go: asked for that, the lane would end here.
+            os.setpriority(os.PRIO_PROCESS, own, max(os.getpriority(os.PRIO_PROCESS, own), self._niceness))
         while self._calls.get():
             with self._lock:
                 if not len(self._queue):

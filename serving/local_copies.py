@@ -1,6 +1,7 @@
 """The folder that holds verified models between starts: what is whole, what was served, who uses it, what may go.
 
     DIGEST/            a model's files; the name is the sha256 of its zip, and it appears whole or not at all
+    compiled/DIGEST/   what runtimes made of a model's graph, for the next start
     staging/           what is under way; nothing in it was ever whole, so the next start clears it
     .state/            known.json: what was served last, by store; DIGEST.sig: signatures; DIGEST.used: locks of users
     .lock              held while the folder is filled
@@ -27,6 +28,7 @@ from essays.manifest import MANIFEST_FILE, describe_file, read_manifest
 from essays.params import Section, section_text
 from essays.registry import ChampionPointer
 
+COMPILED_FOLDER = "compiled"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 # Locks of the models that this process uses; they go with it.
@@ -173,7 +175,10 @@ def let_go(root: Path, in_use: Iterable[str]) -> None:
 
 
 def prune(root: Path, staging: Path) -> list[str]:
-    """Remove models that are neither served, nor were before the last change, nor used by a living process."""
+    """Remove models that are neither served, nor were before the last change, nor used by a living process.
+
+    Returns their digests. What was compiled of them goes too.
+    """
     wanted = known(root).digests
     gone = []
     for folder in sorted(root.iterdir()):
@@ -182,6 +187,9 @@ def prune(root: Path, staging: Path) -> list[str]:
             for suffix in (".sig", ".used"):
                 (_state(root) / f"{folder.name}{suffix}").unlink(missing_ok=True)
             gone.append(folder.name)
+    for compiled in (root / COMPILED_FOLDER).glob("*"):
+        if not (root / compiled.name).exists():
+            remove(compiled)
     return gone
 
 

@@ -4,7 +4,7 @@ A process that takes more than its machine or container has is killed, with ever
 What a model takes is estimated in its manifest. Small models list nothing and are never asked.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from serving.catalogue import ServedModel
 from serving.errors import NotEnoughMemory, Overloaded
@@ -14,6 +14,7 @@ RESERVE_BYTES = 200_000_000
 """Left to everything else in the process."""
 _MEMINFO = Path("/proc/meminfo")
 _GROUP = Path("/sys/fs/cgroup")
+_OWN_GROUP = Path("/proc/self/cgroup")
 
 
 def require_room_to_load(model: ServedModel) -> None:
@@ -47,19 +48,14 @@ def require_room_to_run(model: ServedModel, session: Session, num_tokens: int) -
 
 
 def free_bytes() -> int:
-    """What this process can take still: the machine's available memory, or less where a container has less."""
-    machine = _meminfo("MemAvailable")
-    limit, used = _group_bytes("memory.max"), _group_bytes("memory.current")
-    if limit is None or used is None:
-        return machine
-    # File pages count as used and are given back when they are needed.
-    return min(machine, max(limit - used + _inactive_file_bytes(), 0))
+    """What this process can take still: the machine's available memory, or less where its control groups have less."""
+    return min([_meminfo("MemAvailable"), *(free for group in _groups() if (free := _free_in(group)) is not None)])
 
 
 def total_bytes() -> int:
-    """The machine's memory, or the container's where it has less."""
-    machine = _meminfo("MemTotal")
-    return min(machine, _group_bytes("memory.max") or machine)
+    """The machine's memory, or that of the control group with the least, such as a container's."""
+    limits = [limit for group in _groups() if (limit := _number_in(group / "memory.max")) is not None]
+    return min([_meminfo("MemTotal"), *limits])
 
 
 def _meminfo(name: str) -> int:
@@ -67,18 +63,35 @@ def _meminfo(name: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def _group_bytes(name: str) -> int | None:
-    """A number of this process's control group, where it is in one with a limit (v2; elsewhere the machine counts)."""
+def _groups() -> list[Path]:
+    """This process's control group and those around it (v2): a limit of any of them holds."""
+    lines = _OWN_GROUP.read_text("ascii").splitlines()
+    own = PurePosixPath(next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/"))
+    if ".." in own.parts:  # begun outside of the container that it is in now
+        return [_GROUP]
+    return [_GROUP / each.relative_to("/") for each in (own, *own.parents)]
+
+
+def _free_in(group: Path) -> int | None:
+    limit, used = _number_in(group / "memory.max"), _number_in(group / "memory.current")
+    if limit is None or used is None:
+        return None
+    # File pages count as used and are given back when they are needed.
+    return max(limit - used + _inactive_file_bytes(group), 0)
+
+
+def _number_in(file: Path) -> int | None:
+    """None where there is no such file, or no limit."""
     try:
-        value = (_GROUP / name).read_text("ascii").strip()
+        value = file.read_text("ascii").strip()
     except OSError:
         return None
     return int(value) if value.isdigit() else None
 
 
-def _inactive_file_bytes() -> int:
+def _inactive_file_bytes(group: Path) -> int:
     try:
-        lines = (_GROUP / "memory.stat").read_text("ascii").splitlines()
+        lines = (group / "memory.stat").read_text("ascii").splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)

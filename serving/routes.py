@@ -133,7 +133,7 @@ def _guarded(route: str, get_desk: GetDesk, handle: Handler, show_error: ShowErr
         except ClientDisconnect:
             return show_error(reply_to(MalformedRequest("the connection ended before the body did")))
         except Exception as error:  # noqa: BLE001 - the last guard: our mistake must not print an essay
-            log_mistake(route, error)
+            log_mistake(f"answering {route}", error)
             return show_error(internal_error())
 
     return guarded

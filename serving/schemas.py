@@ -3,7 +3,7 @@
 A JSON number may stand for a float, and nothing else is converted: `strict`, no extra fields, no NaN.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -200,6 +200,9 @@ class ExplanationResponse(Schema):
     """In the order of the essay."""
 
 
+RaterScore = Annotated[float, Field(ge=-1e6, le=1e6)]
+
+
 class MarkedEssay(Schema):
     """What the service gave an essay, and what people gave it; no text."""
 
@@ -209,7 +212,7 @@ class MarkedEssay(Schema):
     interval: tuple[float, float]
     human_score: float
     """The teacher's, on the prompt's scale."""
-    rater_scores: tuple[float, float] | None = None
+    rater_scores: tuple[RaterScore, RaterScore] | None = None
     """Two raters' own scores, on any scale of theirs, where there are two."""
 
 

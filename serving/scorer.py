@@ -42,6 +42,9 @@ from serving.schemas import (
 from serving.tracing import Tracing
 from serving.traits import TraitSource, trait_source
 
+_LONG_CHARACTERS = 8_000
+"""Beyond this an essay is read in a thread: the gate takes about a millisecond for 1,000, and others would wait."""
+
 
 @dataclass(frozen=True)
 class RequestLimits:
@@ -97,7 +100,7 @@ class Scorer:
         model = self.catalogue.model(model_name)
         prompt = self.catalogue.prompt(prompt_id, model)
         self._require_room([model])
-        admitted = self._admit(essay, prompt, advisory, copy)
+        admitted = await self._admitted(essay, prompt, advisory, copy)
         (answer,) = await self._answers(admitted, prompt, [model], mode)
         return answer
 
@@ -108,7 +111,8 @@ class Scorer:
         models = self.catalogue.models_for(prompt_id)
         prompt = self.catalogue.prompt(prompt_id, models[0])
         self._require_room(models)
-        answers = await self._answers(self._admit(essay, prompt, advisory), prompt, models, mode)
+        admitted = await self._admitted(essay, prompt, advisory)
+        answers = await self._answers(admitted, prompt, models, mode)
         scores = [answer.score for answer in answers]
         unit_scores = [answer.unit_score for answer in answers]
         apart = Disagreement(lowest=min(scores), highest=max(scores), unit_spread=max(unit_scores) - min(unit_scores))
@@ -126,7 +130,8 @@ class Scorer:
         """One model's answer, and what each sentence adds to it. Raises what `score` and `Explainer.explain` raise."""
         model = self.catalogue.model(model_name)
         prompt = self.catalogue.prompt(prompt_id, model)
-        admitted = self._admit(essay, prompt, advisory, is_new=False)
+        self._require_room([model])
+        admitted = await self._admitted(essay, prompt, advisory, is_new=False)
         explanation = await self._explainer.explain(admitted.text, prompt, model)
         (answer,) = await self._answers(admitted, prompt, [model], mode)
         scale = prompt.score_range.high - prompt.score_range.low
@@ -169,7 +174,7 @@ class Scorer:
                 except FairmarkError as error:
                     return BatchItem(error=reply_to(error).detail)
                 except Exception as error:  # noqa: BLE001 - one essay that breaks something must not cost the others
-                    log_mistake("one essay of a batch", error)
+                    log_mistake("answering one essay of a batch", error)
                     return BatchItem(error=internal_error().detail)
 
         return BatchResponse(results=list(await asyncio.gather(*map(one, range(len(requests)), requests))))
@@ -178,13 +183,18 @@ class Scorer:
         # Also for what the cache may hold: to know that, the essay would have to be read, and the gate takes longest.
         self.pool.require_room([model.name for model in self.catalogue.runs_needed(models)])
 
-    def _admit(
+    async def _admitted(
         self, essay: str, prompt: Prompt, advisory: bool, copy: Finding | None = None, *, is_new: bool = True
     ) -> "_Admitted":
         """The essay past the gate; one that is explained was scored before, and is not counted anew.
 
         Raises FlaggedEssay where it finds something and no advice was asked for.
         """
+        if len(essay) <= _LONG_CHARACTERS:
+            return self._admit(essay, prompt, advisory, copy, is_new)
+        return await asyncio.to_thread(self._admit, essay, prompt, advisory, copy, is_new)
+
+    def _admit(self, essay: str, prompt: Prompt, advisory: bool, copy: Finding | None, is_new: bool) -> "_Admitted":
         started = time.perf_counter()
         text = readable_text(essay)
         if is_new:

@@ -51,6 +51,7 @@ from serving.desk import Desk
 from serving.dumps import forbid_core_dumps
 from serving.front import Front, end_service, front_folder, worker_is_up
 from serving.loading import load_and_warm
+from serving.mistakes import reason_for_operators
 from serving.offers import Offers
 from serving.respawn import heed_ended_children
 from serving.routes import create_app
@@ -138,9 +139,10 @@ class EssayScoring:
     def _open(self, artifacts: list[LocalArtifact], offers: Offers | None) -> None:
         try:
             self.desk.open(artifacts, _log_state)
-        except FairmarkError as error:
-            logger.error("not ready, and will not be: %s", error)
-            end_service(str(error))
+        except Exception as error:  # noqa: BLE001 - a worker that will never be ready must not live on in silence
+            reason = reason_for_operators(error, "loading models")
+            logger.error("not ready, and will not be: %s", reason)
+            end_service(reason)
             return
         _spare_the_collector()
         logger.info("ready: %s", ", ".join(self.desk.catalogue().models))

@@ -4,9 +4,9 @@ import logging
 import threading
 from collections.abc import Callable
 
-from essays.errors import FairmarkError
 from serving.catalogue import LocalArtifact
 from serving.desk import Desk
+from serving.mistakes import reason_for_operators
 from serving.offers import Offer, Offers, Taken
 from serving.schemas import ModelState
 
@@ -21,20 +21,24 @@ def follow(desk: Desk, offers: Offers, closing: threading.Event, after_load: Cal
     last = offers.taken()
     if last and last.outcome == "refused":
         desk.refuse(last.reason or "")
+    said = ""
     while not closing.wait(_POLL_S):
-        offer, taken = offers.offer(), offers.taken()
-        if offer is None or (taken and taken.number >= offer.number and taken.outcome != "trying"):
-            continue
-        against = _take(desk, offers, offer)
-        after_load()
-        offers.take(
-            Taken(
-                number=offer.number,
-                outcome="refused" if against else "served",
-                artifacts=desk.artifacts,
-                reason=against,
-            )
-        )
+        try:
+            _look(desk, offers, after_load)
+            said = ""
+        except OSError as error:  # the disk is full, say: the next look may find it mended
+            if said != (said := f"changed champions cannot be taken now: {error.strerror}"):
+                logger.error(said)
+
+
+def _look(desk: Desk, offers: Offers, after_load: Callable[[], None]) -> None:
+    offer, taken = offers.offer(), offers.taken()
+    if offer is None or (taken and taken.number >= offer.number and taken.outcome != "trying"):
+        return
+    against = _take(desk, offers, offer)
+    after_load()
+    outcome = "refused" if against else "served"
+    offers.take(Taken(number=offer.number, outcome=outcome, artifacts=desk.artifacts, reason=against))
 
 
 def _take(desk: Desk, offers: Offers, offer: Offer) -> str | None:
@@ -54,10 +58,8 @@ def _load(desk: Desk, offers: Offers, offer: Offer) -> str | None:
         return taken.reason if taken else None
     try:
         desk.swap(offer.artifacts, _log_state)
-    except FairmarkError as error:
-        return str(error)
     except Exception as error:  # noqa: BLE001 - a set that breaks a library must not end what is served
-        return f"{type(error).__name__} while it was loaded"
+        return reason_for_operators(error, "loading changed champions")
     return None
 
 

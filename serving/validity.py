@@ -20,7 +20,6 @@ from essays.metrics import (
     bootstrap_qwk_interval,
     exact_agreement,
     quadratic_weighted_kappa,
-    seen_range,
     spread_ratio,
     standardized_mean_difference,
 )
@@ -175,7 +174,7 @@ def _measured(
     low, high = bootstrap_qwk_interval(
         grades, human, bounds, num_resamples=_NUM_RESAMPLES, seed=_SEED, coverage=INTERVAL_COVERAGE
     )
-    between_raters = _agreement_of(raters, bounds.step)
+    between_raters = rater_agreement(raters)
     difference, spread = standardized_mean_difference(grades, human), spread_ratio(grades, human)
     adjacent, covered = exact_agreement(grades, human, bounds, within_steps=1), float(marked.covered.mean())
     number = len(human)
@@ -221,11 +220,20 @@ def _worst_band(marked: _Class, prompt: Prompt, calibration: Calibration) -> Jud
     return min(judged, key=lambda each: bar.margin(each.measured.value))
 
 
-def _agreement_of(raters: Sequence[tuple[float, float]], step: float) -> float:
+def rater_agreement(raters: Sequence[tuple[float, float]]) -> float:
+    """QWK of two raters on whatever scale is theirs; nan for fewer than two essays, or where neither rater varies.
+
+    Squared distances need neither ends nor steps of a scale: a caller may write any numbers, and a matrix of all grades
+    between them could take all the memory there is.
+    """
     if len(raters) < 2:
         return float("nan")
     first, second = np.array(raters, dtype=np.float64).T
-    return quadratic_weighted_kappa(first, second, seen_range(first, second, step))
+    by_chance = float(first.var() + second.var() + (first.mean() - second.mean()) ** 2)
+    # What is left of no variance after rounding is none.
+    if by_chance <= 1e-12 * float(np.square([first, second]).max()):
+        return float("nan")
+    return 1 - float(np.square(first - second).mean()) / by_chance
 
 
 def _titles(judged: Sequence[Judged]) -> str:

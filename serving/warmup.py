@@ -6,20 +6,32 @@ It also takes the memory and builds the plans that a first request would wait fo
 import math
 from collections.abc import Sequence
 
-from essays.errors import WarmUpFailed
+from essays.errors import FairmarkError, WarmUpFailed
 from essays.manifest import GOLDEN_TOLERANCE, GoldenEssay
 from essays.text import normalize_text
 from serving.catalogue import Catalogue, ServedModel
 from serving.inference import member_unit_scores, raw_unit_score, run_graph
 from serving.lanes import Lane
+from serving.runtimes.interface import first_line
 
 
 def warm_up(catalogue: Catalogue, model: ServedModel, lane: Lane) -> None:
-    """Run one model's golden essays on one lane. Raises WarmUpFailed, naming the essay by its place."""
+    """Run one model's golden essays on one lane.
+
+    Raises WarmUpFailed, naming the essay by its place; Overloaded or NotEnoughMemory where it cannot be run here.
+    """
     _require_calibration(catalogue, model)
     tolerance = golden_tolerance(model, lane)
     for place, essay in enumerate(model.golden.essays, start=1):
-        found, traits = _golden_scores(catalogue, model, lane, essay)
+        try:
+            found, traits = _golden_scores(catalogue, model, lane, essay)
+        except FairmarkError:
+            raise
+        except Exception as error:  # runtimes' own errors share no base class
+            raise WarmUpFailed(
+                f"{model.name}@{model.artifact.version}: golden essay {place} on {essay.prompt_id} breaks the graph on"
+                f" lane {lane.number}: {first_line(error)}; publish the model again"
+            ) from error
         # Not `gap > tolerance`: a NaN from broken weights must fail.
         if not abs(found - essay.raw_unit_score) <= tolerance:
             raise WarmUpFailed(

@@ -7,7 +7,7 @@ a test stands there as open.
 
 import json
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,8 @@ class Proof:
     test: str | None
     passed: bool
     figure: str | None
+    missing: str | None = None
+    """What this run of the test did not show of it."""
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Outcome:
     rows: tuple[int, ...]
     passed: bool = True
     figures: dict[str, None] = field(default_factory=dict)
+    missing: dict[str, None] = field(default_factory=dict)
 
 
 def read_rows() -> dict[int, dict[str, str]]:
@@ -62,7 +65,8 @@ class Collector:
             return
         outcome = self.outcomes.setdefault(report.nodeid.split("[")[0], Outcome(rows))
         outcome.passed &= report.passed
-        outcome.figures |= {str(value): None for name, value in report.user_properties if name == "figure"}
+        for name, noted in (("figure", outcome.figures), ("missing", outcome.missing)):
+            noted |= {str(value): None for kind, value in report.user_properties if kind == name}
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self.outcomes and session.config.getoption("--reliability"):
@@ -113,6 +117,12 @@ def claim_nothing(request: pytest.FixtureRequest) -> Callable[[], None]:
     return withdraw
 
 
+@pytest.fixture
+def claim_partly(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """For a run that could not show all, as on a busy machine: the row is partly shown, unless an earlier run did."""
+    return lambda missing: request.node.user_properties.append(("missing", missing))
+
+
 def read() -> list[Proof]:
     """What earlier runs left."""
     if not JSON_FILE.exists():
@@ -120,17 +130,19 @@ def read() -> list[Proof]:
     return [Proof(**entry) for entry in json.loads(JSON_FILE.read_text("utf-8")) if entry["test"] is not None]
 
 
-def merge(before: Iterable[Proof], outcomes: dict[str, Outcome]) -> list[Proof]:
+def merge(before: Sequence[Proof], outcomes: dict[str, Outcome]) -> list[Proof]:
     """Earlier proofs of tests that still are there and did not run now, these runs, and the open rows."""
     kept = [proof for proof in before if proof.test not in outcomes and _is_there(proof.test)]
     new = [
-        Proof(row, test, outcome.passed, "; ".join(outcome.figures) or None)
+        Proof(row, test, outcome.passed, "; ".join(outcome.figures) or None, "; ".join(outcome.missing) or None)
         for test, outcome in outcomes.items()
         for row in outcome.rows
     ]
+    whole = {(proof.row, proof.test): proof for proof in before if proof.passed and not proof.missing}
+    new = [whole.get((each.row, each.test), each) if each.passed and each.missing else each for each in new]
     shown = {proof.row for proof in [*kept, *new]}
-    missing = [Proof(row, None, False, None) for row in read_rows() if row not in shown]
-    return sorted([*kept, *new, *missing], key=lambda proof: (proof.row, proof.test or ""))
+    opened = [Proof(row, None, False, None) for row in read_rows() if row not in shown]
+    return sorted([*kept, *new, *opened], key=lambda proof: (proof.row, proof.test or ""))
 
 
 def write(proofs: list[Proof]) -> None:
@@ -146,7 +158,8 @@ def page(proofs: list[Proof]) -> str:
     rows = read_rows()
     by_row = {row: [proof for proof in proofs if proof.row == row and proof.test] for row in rows}
     passed = [row for row, own in by_row.items() if own and all(proof.passed for proof in own)]
-    partly = [row for row in passed if "missing" in rows[row]]
+    missing = {row: _missing(rows[row], by_row[row]) for row in passed}
+    partly = [row for row in passed if missing[row]]
     failed = [row for row, own in by_row.items() if not all(proof.passed for proof in own)]
     opened = [row for row, own in by_row.items() if not own]
     lines = [
@@ -159,12 +172,17 @@ def page(proofs: list[Proof]) -> str:
     ]
     for row, own in by_row.items():
         state = "open" if row in opened else "**failed**" if row in failed else "partly" if row in partly else "yes"
-        missing = [f"not shown: {rows[row]['missing']}"] if row in partly else []
-        figures = "; ".join(dict.fromkeys([*(proof.figure for proof in own if proof.figure), *missing]))
+        not_shown = [f"not shown: {each}" for each in missing.get(row, ())]
+        figures = "; ".join(dict.fromkeys([*(proof.figure for proof in own if proof.figure), *not_shown]))
         tests = "<br>".join(f"`{proof.test}`" for proof in own)
         cells = (row, rows[row]["fault"], rows[row]["must"], state, figures, tests)
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _missing(row: dict[str, str], proofs: Iterable[Proof]) -> list[str]:
+    """What no test shows of a row, and what a run of one did not."""
+    return [*([row["missing"]] if "missing" in row else []), *(proof.missing for proof in proofs if proof.missing)]
 
 
 def _is_there(test: str | None) -> bool:

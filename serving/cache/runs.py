@@ -28,7 +28,6 @@ from serving.catalogue import Catalogue, ServedModel
 from serving.errors import DeadlinePassed
 from serving.inference import Encoded, Run, encode, infer, member_unit_scores, raw_unit_score
 from serving.lanes import Job, Lane
-from serving.memory import require_room_to_run
 from serving.pools import Pools
 from serving.tracing import Tracing
 from serving.traits import trait_source
@@ -246,7 +245,6 @@ class _Request:
         def encode_and_run(lane: Lane) -> Part:
             with tracing.step("encode"):
                 encoded = encode(model, text, prompt_id)
-            require_room_to_run(model, lane.sessions[model.name], encoded.tokens_used)
             if cache is None or essay is None or space is None:
                 return Part(inferred(lane, encoded), "computed")
             input_key = cache.input_key(encoded.arrays)

@@ -8,7 +8,7 @@ from essays.manifest import Manifest, Precision
 from serving.runtimes.external_data import require_no_external_data
 from serving.runtimes.interface import Runtime, Session
 from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
-from serving.runtimes.onnxruntime_gpu import OnnxRuntimeGpu, is_there
+from serving.runtimes.onnxruntime_gpu import OnnxRuntimeGpu, best_provider
 from serving.runtimes.openvino_cpu import OpenVinoCpu, multiplies
 from serving.runtimes.precision import PrecisionSetting, choose_precisions
 from serving.runtimes.shifted import ShiftedSession
@@ -24,7 +24,10 @@ class Runtimes:
     def __init__(
         self, setting: RuntimeSetting = "auto", cache: Path | None = None, precision: PrecisionSetting = "auto"
     ) -> None:
-        """`cache` is a folder for compiled graphs. Raises BadParams when the machine lacks what the setting names."""
+        """`cache` is for compiled graphs, in a folder for each model's.
+
+        Raises BadParams when the machine lacks what the setting names.
+        """
         self.setting = setting
         self.precision = precision
         self._cache = cache
@@ -64,9 +67,5 @@ class Runtimes:
 
 
 def best_runtime(manifest: Manifest) -> RuntimeSetting:
-    """A GPU where there is one; else OpenVINO for transformers, ONNX Runtime for the small graphs of the others."""
-    if is_there("tensorrt"):
-        return "tensorrt"
-    if is_there("cuda"):
-        return "cuda"
-    return "openvino" if manifest.kind in TRANSFORMERS else "onnxruntime"
+    """A GPU where one answers; else OpenVINO for transformers, ONNX Runtime for the small graphs of the others."""
+    return best_provider() or ("openvino" if manifest.kind in TRANSFORMERS else "onnxruntime")

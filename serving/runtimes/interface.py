@@ -57,8 +57,12 @@ def require_tensors(path: Path, inputs: Tensors, outputs: Tensors, graph: Graph)
 
 def does_not_load(path: Path, error: Exception) -> GraphInvalid:
     """The error for a file that its runtime refuses; runtimes' own errors share no base class."""
-    reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-    return GraphInvalid(f"{path}: does not load: {reason}; publish the model again")
+    return GraphInvalid(f"{path}: does not load: {first_line(error)}; publish the model again")
+
+
+def first_line(error: Exception) -> str:
+    """What a runtime says, without its stack; its kind where it says nothing."""
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
 
 
 def _kind(tensor: TensorSpec) -> tuple[str, int]:

@@ -32,14 +32,14 @@ class OpenVinoCpu:
         """As `Runtime.open`."""
         path = folder / graph.file
         try:
-            compiled = self._core.compile_model(str(path), "CPU", self._options(graph.precision, num_lanes))
+            compiled = self._core.compile_model(str(path), "CPU", self._options(graph.precision, num_lanes, folder))
         except Exception as error:
             raise does_not_load(path, error) from error
         require_tensors(path, _tensors(compiled.inputs), _tensors(compiled.outputs), graph)
         runtime = f"openvino {_VERSION} cpu {graph.precision}"
         return [OpenVinoSession(compiled.create_infer_request(), runtime, graph.precision) for _ in range(num_lanes)]
 
-    def _options(self, precision: str, num_lanes: int) -> dict[str, str | int | bool]:
+    def _options(self, precision: str, num_lanes: int, folder: Path) -> dict[str, str | int | bool]:
         options: dict[str, str | int | bool] = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
             "INFERENCE_NUM_THREADS": num_lanes,
@@ -47,7 +47,7 @@ class OpenVinoCpu:
             # Other processes use these cores too.
             "ENABLE_CPU_PINNING": False,
         }
-        return options if self._cache is None else {**options, "CACHE_DIR": str(self._cache)}
+        return options if self._cache is None else {**options, "CACHE_DIR": str(self._cache / folder.name)}
 
 
 def multiplies(precision: Precision) -> bool:

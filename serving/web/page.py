@@ -69,8 +69,7 @@ class Page:
         desk = self._get_desk()
         if not desk.ready:
             return self._render(PageView(FormValues(), waiting=desk.readiness().models), 503)
-        limits = desk.status().limits
-        form = self._form(desk, FormValues())
+        limits, form = desk.limits, self._form(desk, FormValues())
         limited = (limits.max_batch_essays, limits.max_body_bytes)
         view = ClassView(form.prompts, form.models, *limited, asks_key=form.asks_key, judges=judges)
         return HTMLResponse(self._templates.get_template("class.html").render(view=view))
@@ -102,9 +101,10 @@ class Page:
                 form = replace(form, values=values)
             with desk.in_use() as scorer:
                 catalogue = scorer.catalogue
-                catalogue.prompt(values.prompt_id, catalogue.model(values.model))
+                model = catalogue.model(values.model)
+                catalogue.prompt(values.prompt_id, model)
                 comparison = await scorer.compare(values.essay, values.prompt_id, advisory=values.wants_advice)
-                result = result_view(comparison, values.model, catalogue)
+                result = result_view(comparison, model.name, catalogue)
                 if values.explain:
                     result = await _explained(scorer, values, result)
         except FairmarkError as error:  # answered here, so that the writer's text stays in the form

@@ -1,6 +1,7 @@
 """Text out of files: plain, Word, PDF, and files that mean harm."""
 
 import io
+import sys
 import zipfile
 from pathlib import Path
 
@@ -118,6 +119,19 @@ def test_a_file_that_takes_too_long_or_too_much_ends_its_own_process_alone(monke
     monkeypatch.setattr(documents, "_WALL_S", 0.01)
     with pytest.raises(UnreadableDocument, match=r"it takes more than 0\.01 s"):
         read_document("essay.docx", docx(paragraph("text")))
+
+
+def test_the_process_that_opens_a_file_is_given_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shows_its_environment = tmp_path / "python"
+    shows_its_environment.write_text("#!/bin/sh\nenv\n")
+    shows_its_environment.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(shows_its_environment))
+    for name in ("FAIRMARK_STORE__SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "zebracanary")
+    monkeypatch.setenv("HARMLESS", "kept")
+    said = read_document("essay.pdf", b"%PDF-")
+    assert "HARMLESS=kept" in said
+    assert "zebracanary" not in said
 
 
 def test_a_name_is_shown_without_its_folders() -> None:

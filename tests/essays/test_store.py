@@ -17,7 +17,7 @@ from essays.errors import (
     UnsafeArchive,
 )
 from essays.settings import StoreSettings
-from essays.store import Store, open_store
+from essays.store import MAX_READ_BYTES, Store, open_store
 from tests.fault_proxy import fault_proxy
 
 PLENTY = 1 << 30
@@ -109,6 +109,14 @@ def test_sizes_are_refused_before_a_byte_is_fetched(store, tmp_path):
     with pytest.raises(UnsafeArchive, match="at most 4"):
         store.download("k", tmp_path / "down", max_bytes=4)
     assert not (tmp_path / "down").exists()
+
+
+def test_an_object_that_should_be_small_and_is_not_is_not_read(store):
+    store.put_bytes("pointer", bytes(MAX_READ_BYTES))
+    assert len(store.read("pointer").content) == MAX_READ_BYTES
+    store.put_bytes("pointer", bytes(MAX_READ_BYTES + 1))
+    with pytest.raises(UnsafeArchive, match=r"pointer: 1,048,577 bytes, at most 1,048,576"):
+        store.read("pointer")
 
 
 @pytest.mark.parametrize("key", ["../up", "/etc/passwd", "a//b", "a/./b", "a\\b", "a\0b", ""])

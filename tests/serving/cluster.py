@@ -171,9 +171,8 @@ async def ask_at_once(
     request: Mapping[str, Any],
     headers: Mapping[str, str],
     goes_on: Callable[[int], bool],
-    callers: int = 8,
 ) -> Tally:
-    """So many callers, each with its next request as soon as the last was answered, on a connection of its own.
+    """`CALLERS`, each with its next request as soon as the last was answered, on a connection of its own.
 
     `goes_on` is told how many were answered.
     """
@@ -203,9 +202,11 @@ async def ask_at_once(
 @contextmanager
 def under_load(front: Front, request: Mapping[str, Any], headers: Mapping[str, str], at_least: int) -> Iterator[Tally]:
     """Callers at once while the block lasts, and until there were `at_least` requests; then the tally is filled."""
-    filled, over = Tally(), threading.Event()
+    filled, begun, over = Tally(), threading.Event(), threading.Event()
 
     def goes_on(total: int) -> bool:
+        if total >= CALLERS:
+            begun.set()
         return not over.is_set() or total < at_least
 
     def run() -> None:
@@ -215,7 +216,7 @@ def under_load(front: Front, request: Mapping[str, Any], headers: Mapping[str, s
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        time.sleep(1)
+        assert begun.wait(30), "nobody is answered"
         yield filled
     finally:
         over.set()

@@ -1,7 +1,10 @@
 """Three small real models, packed as bundles: n-grams, tokens, and an ensemble of both, on two prompts."""
 
+import asyncio
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +47,9 @@ from essays.traits import Trait, TraitQuality, Traits
 from serving.catalogue import LocalArtifact
 from serving.config import ServiceSettings
 from serving.desk import Desk
+from serving.lanes import Job
 from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+from tests.serving.traffic import wait_until
 
 PROMPT_IDS = ("ellipse-overall", "asap-1")
 WORDS = ["the", "a", "school", "pupil", "teacher", "think", "learn", "because", "however", "example", "people"]
@@ -428,6 +433,22 @@ def with_nan_weights(folder: Path) -> None:
         if tensor.name == "head":
             tensor.CopyFrom(numpy_helper.from_array(np.full((8, 1), np.nan, np.float32), "head"))
     onnx.save(model, str(folder / GRAPH_FILE))
+
+
+@contextmanager
+def held_lane(desk: Desk) -> Iterator[None]:
+    """Its only lane busy with a job that ends when the block does."""
+    release = threading.Event()
+    pool = desk.scorer().pool
+    job: Job[bool] = Job(lambda _: release.wait(20), "held", 1)
+    thread = threading.Thread(target=lambda: asyncio.run(pool.run([job], 20)))
+    thread.start()
+    wait_until(lambda: pool.open_jobs == 1, 10, lambda: "the lane is not held")
+    try:
+        yield
+    finally:
+        release.set()
+        thread.join()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ class Service:
         self.port = port
         self.log_path = log
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        self.started = time.monotonic()
+        self.alive_after_s = 0.0
+        """From its start to its first answer to a health check."""
+        self.ready_after_s = 0.0
         self.health_s: list[float] = []
         """How long each health check took that was answered while it was not ready."""
 
@@ -51,11 +56,13 @@ class Service:
             answer = self.get("/readyz")
             if answer is not None:
                 self.health_s.append(time.monotonic() - asked)
+                self.alive_after_s = self.alive_after_s or time.monotonic() - self.started
                 alive = self.get("/livez")
                 assert alive
                 assert alive.status_code == 200
                 seen.append((answer.status_code, answer.text))
                 if answer.status_code == 200:
+                    self.ready_after_s = time.monotonic() - self.started
                     return seen
             time.sleep(0.01)
         raise AssertionError(f"not ready: {self.log}")
@@ -66,9 +73,38 @@ def command(port: int) -> list[str]:
     return [sys.executable, *serve]
 
 
-def programs_per_processor(load: float) -> float:
-    """How many programs share each processor at this load average, at least 1: so much slower is each of them."""
-    return max(load / len(os.sched_getaffinity(0)), 1.0)
+@dataclass(frozen=True)
+class Bar:
+    """Seconds that something may take on a machine with room for it, and how busy this one was."""
+
+    asked_s: float
+    load: float
+    """Programs that wanted to run, on average over the minute before."""
+    processors: int
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether there was a processor for one program more."""
+        return self.programs_each <= 1
+
+    @property
+    def allowed_s(self) -> float:
+        """The bar itself on a quiet machine; where programs share a processor, each is as much slower."""
+        return self.asked_s * max(self.programs_each, 1)
+
+    @property
+    def programs_each(self) -> float:
+        """That want to run, one more than before, for each processor."""
+        return (self.load + 1) / self.processors
+
+    def __str__(self) -> str:
+        how = "as asked" if self.is_strict else f"times {self.programs_each:.1f} on a busy machine"
+        return f"bar {self.asked_s:g} s {how} (load {self.load:.1f}, {self.processors} processors)"
+
+
+def bar_now(asked_s: float) -> Bar:
+    """A bar for what begins now."""
+    return Bar(asked_s, os.getloadavg()[0], len(os.sched_getaffinity(0)))
 
 
 def free_port() -> int:

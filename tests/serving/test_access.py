@@ -116,6 +116,12 @@ def test_a_key_opens_what_its_scope_says_and_no_more(client: TestClient) -> None
         assert client.get(path).status_code == 200
 
 
+def test_an_essay_to_purge_is_read_no_further_than_one_to_score(client: TestClient) -> None:
+    decorated = {"essay": "a" + "\u0301\u0323" * 20_000}
+    answer = client.post("/cache/purge", json=decorated, headers=with_key(ADMIN_KEY))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "stacked_marks")
+
+
 def test_a_request_without_a_key_is_refused_before_its_body_is_read(client: TestClient) -> None:
     assert client.post("/score", content=b"{", headers={"Content-Type": "application/json"}).status_code == 401
 

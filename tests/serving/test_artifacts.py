@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from essays.bundle import write_bundle
+from essays.engines import ENGINE_FILE, Bucket, EngineManifest, engine_version
 from essays.errors import ArtifactError, DigestMismatch, InvalidManifest, ObjectMissing
-from essays.manifest import GRAPH_FILE, MANIFEST_FILE
-from essays.registry import bundle_key, champion_key, read_champion
+from essays.manifest import GRAPH_FILE, MANIFEST_FILE, describe_file
+from essays.registry import bundle_key, champion_key, move_champion, read_champion
 from essays.store import Store
 from serving.artifacts import HAND_OVER_VARIABLE, acquire, hand_over, handed_over
 
@@ -116,6 +118,51 @@ def test_a_pointer_to_another_models_bundle_is_refused(store: Store, tmp_path: P
     object_path(store, champion_key("tiny")).write_text(pointer.model_copy(update={"name": "tiny"}).model_dump_json())
     with pytest.raises(InvalidManifest, match="holds lexical@"):
         acquire(store, ["tiny"], tmp_path / "models")
+
+
+@pytest.mark.row(15)
+@pytest.mark.parametrize("architecture", ["sm75", "sm90"])
+def test_an_engine_in_a_models_place_is_refused_for_whichever_gpu_it_was_built(
+    store: Store, tmp_path: Path, architecture: str
+) -> None:
+    """No service loads engines: what it refuses is read off the manifest, before the plan is looked at."""
+    built = tmp_path / "built"
+    built.mkdir()
+    (built / ENGINE_FILE).write_bytes(b"a plan of another machine")
+    champion = read_champion(store, "tiny")
+    engine = EngineManifest(
+        name="tiny",
+        version="0" * 12,
+        model_version=champion.pointer.version,
+        architecture=architecture,
+        builder="tensorrt",
+        builder_version="10.1.0",
+        precision="fp16",
+        buckets=(Bucket(shortest=1, longest=128, most_essays=8),),
+        inputs=(),
+        outputs=(),
+        files={ENGINE_FILE: describe_file(built / ENGINE_FILE)},
+    )
+    engine = engine.model_copy(update={"version": engine_version(engine)})
+    bundle = write_bundle(built, engine, tmp_path)
+    entry = describe_file(bundle)
+    pointer = champion.pointer.model_copy(
+        update={
+            "version": engine.version,
+            "sha256": entry.sha256,
+            "size_bytes": entry.size_bytes,
+            "key": bundle_key("tiny", engine.version),
+        }
+    )
+    store.upload(bundle, pointer.key, pointer.sha256)
+    move_champion(store, pointer, champion)
+    root = tmp_path / "models"
+    with pytest.raises(InvalidManifest, match=rf"tiny-{engine.version}\.zip: .*not a manifest of schema 1: kind: "):
+        acquire(store, ["tiny"], root)
+    assert contents(root) == set()
+    refused: dict[str, str] = {}
+    served = acquire(store, ["tiny", "lexical"], root, on_refused=lambda name, why: refused.update({name: str(why)}))
+    assert ([artifact.name for artifact in served], list(refused)) == (["lexical"], ["tiny"])
 
 
 def test_a_folder_that_cannot_be_written_is_named(store: Store, tmp_path: Path) -> None:

@@ -3,11 +3,9 @@
 import asyncio
 import json
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,10 @@ from starlette.types import ASGIApp
 
 from serving.catalogue import LocalArtifact
 from serving.desk import Desk
-from serving.lanes import Job
 from serving.routes import create_app
 from tests.page_server import page_served
-from tests.serving.traffic import wait_until
+from tests.serving.conftest import held_lane
+from tests.serving.traffic import head_for, wait_until
 
 ESSAY = (
     "My school is small, and I like it. The teachers know every pupil by name, so when somebody is sad they see it."
@@ -30,22 +28,6 @@ GOOD = {"essay": ESSAY, "prompt_id": "ellipse-overall", "model": "tiny"}
 RAISES, NO_NUMBER = "zyzzyva", "quagga"
 ONNX = "onnxruntime"
 Open = Callable[..., Desk]
-
-
-@contextmanager
-def held_lane(desk: Desk) -> Iterator[None]:
-    """Its only lane busy with a job that ends when the block does."""
-    release = threading.Event()
-    pool = desk.scorer().pool
-    job: Job[bool] = Job(lambda _: release.wait(20), "held", 1)
-    thread = threading.Thread(target=lambda: asyncio.run(pool.run([job], 20)))
-    thread.start()
-    wait_until(lambda: pool.open_jobs == 1, 10, lambda: "the lane is not held")
-    try:
-        yield
-    finally:
-        release.set()
-        thread.join()
 
 
 @pytest.mark.row(29)
@@ -86,10 +68,9 @@ def test_an_essay_whose_client_left_is_dropped_from_the_queue_and_counted(
     desk = open_desk(artifacts, runtime=ONNX)
     pool = desk.scorer().pool
     body = json.dumps(GOOD).encode()
-    head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     with page_served(desk) as url, held_lane(desk):
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
-            client.sendall(head.encode() + body)
+            client.sendall(head_for(body) + body)
             wait_until(lambda: pool.open_jobs == 2, 10, lambda: "it does not wait")
         wait_until(lambda: pool.open_jobs == 1, 10, lambda: "it still waits")
         text = httpx.get(f"{url}/metrics").text

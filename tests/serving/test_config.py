@@ -1,5 +1,6 @@
 """Settings of the service, from the environment and the file."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def test_models_can_be_listed_in_the_environment(monkeypatch: pytest.MonkeyPatch
 
 
 def test_by_default_there_is_a_lane_for_each_core() -> None:
-    assert load_settings(ServingSettings).service.num_lanes >= 1
+    assert load_settings(ServingSettings).service.num_lanes == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from essays.manifest import RunMemory
+from serving import memory
 from serving.catalogue import LocalArtifact
 from serving.desk import Desk
 from serving.errors import DeadlinePassed, Overloaded
@@ -91,6 +94,25 @@ def test_only_so_many_essays_are_explained_at_a_time(artifacts: list[LocalArtifa
         with pytest.raises(DeadlinePassed):
             asyncio.run(explain(late, 1))
     assert late.scorer().pool.open_jobs == 0
+
+
+def test_an_essay_is_explained_where_the_memory_for_its_runs_is_there(
+    artifacts: list[LocalArtifact], open_desk: OpenDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_desk(artifacts)
+    models = desk.catalogue().models
+    needs = RunMemory(load_bytes=1, bytes_per_token=10**6, bytes_per_token_pair=0, attention_bytes_per_token_pair=0)
+    tiny = models["tiny"]
+    monkeypatch.setitem(models, "tiny", replace(tiny, manifest=tiny.manifest.model_copy(update={"memory": needs})))
+    client = TestClient(create_app(lambda: desk, Path()))
+    monkeypatch.setattr(memory, "free_bytes", lambda: 10**6 + memory.RESERVE_BYTES)
+    for call in ("/score", "/explain"):
+        answer = client.post(call, json=GOOD)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded"), call
+        assert int(answer.headers["retry-after"]) >= 1
+    assert client.post("/explain", json={**GOOD, "model": "lexical"}).status_code == 200
+    monkeypatch.setattr(memory, "free_bytes", lambda: 10**12)
+    assert client.post("/explain", json=GOOD).status_code == 200
 
 
 def test_a_score_does_not_wait_behind_an_explanation(artifacts: list[LocalArtifact], open_desk: OpenDesk) -> None:

@@ -10,10 +10,12 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from essays.encoding import TOKENIZER_FILE
 from essays.errors import FairmarkError, GraphInvalid, InvalidManifest, WarmUpFailed
 from essays.manifest import CALIBRATION_FILE, GOLDEN_FILE, GRAPH_FILE, describe_file
 from serving.catalogue import LocalArtifact
 from serving.loading import load_and_warm
+from serving.runtimes import Runtimes
 from serving.runtimes.external_data import require_no_external_data
 from serving.schemas import ModelState
 
@@ -127,6 +129,25 @@ def test_where_any_model_will_do_a_bad_one_is_left_out_and_its_ensemble_with_it(
         load_and_warm([artifact for artifact in artifacts if artifact.name == "tiny"], 1, lambda _: None, require="any")
 
 
+def shorten_table(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.name == "table":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:1], "table"))
+
+
+@pytest.mark.row(15, 16)
+def test_a_graph_that_breaks_while_it_runs_is_a_bad_model_like_any_other(
+    bundles: Any, extract: Callable[[list[Path], Path], list[LocalArtifact]], tmp_path: Path
+) -> None:
+    bad = bundles.changed("tiny", edit_graph(shorten_table), tmp_path)
+    artifacts = extract([bundles.paths["lexical"], bad], tmp_path / "models")
+    runtimes = Runtimes("onnxruntime")
+    with pytest.raises(WarmUpFailed, match=r"tiny@\w+: golden essay 1 on \S+ breaks the graph on lane 0: .+; publish"):
+        load_and_warm(artifacts, 1, lambda _: None, runtimes)
+    warm = load_and_warm(artifacts, 1, lambda _: None, runtimes, require="any")
+    assert list(warm.catalogue.models) == ["lexical"]
+
+
 CHANGES: list[tuple[str, Callable[[Path], None], type[FairmarkError], str]] = [
     ("garbage", lambda folder: (folder / GRAPH_FILE).write_bytes(b"no graph") and None, GraphInvalid, "does not load"),
     ("renamed", edit_graph(rename_input), GraphInvalid, "token_ids int64|token_ids tensor"),
@@ -148,6 +169,12 @@ CHANGES: list[tuple[str, Callable[[Path], None], type[FairmarkError], str]] = [
         edit_json(CALIBRATION_FILE, lambda tree: tree["prompts"][0].update(offset=-0.5)),
         WarmUpFailed,
         "the calibration is not what was published",
+    ),
+    (
+        "no tokenizer",
+        lambda folder: (folder / TOKENIZER_FILE).write_text("{}") and None,
+        InvalidManifest,
+        "tokenizer.json: no tokenizer: .+; publish",
     ),
     ("no golden", edit_json(GOLDEN_FILE, lambda tree: tree.update(essays=[])), InvalidManifest, "golden.json"),
 ]

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from essays.settings import StoreSettings
 from essays.store import open_store
-from tests.serving.processes import programs_per_processor, serving
+from tests.serving.processes import bar_now, serving
 from tests.serving.traffic import Answer, Bodies, Client, Traffic, closed_loop, percentile
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
@@ -24,7 +23,7 @@ MAX_WAIT_S = 0.25
 RECOVERY_S = 5.0
 SHED_S = 0.05
 QUICK_SHED_S = 0.25
-"""In a short run the slowest of a hundred is a chance."""
+"""In a short run the slowest of a hundred is a chance: `--reliability` makes it long enough for the bar."""
 SHED = (429, 503)
 
 
@@ -41,9 +40,16 @@ def essays() -> Bodies:
 
 @pytest.mark.row(25)
 def test_three_times_the_capacity_is_shed_at_once_and_what_is_taken_keeps_its_deadline(
-    bundles: Any, tmp_path: Path, figure: Callable[[str], None], request: pytest.FixtureRequest
+    bundles: Any,
+    tmp_path: Path,
+    figure: Callable[[str], None],
+    claim_partly: Callable[[str], None],
+    request: pytest.FixtureRequest,
 ) -> None:
-    whole, load = request.config.getoption("--reliability"), os.getloadavg()[0]
+    whole = request.config.getoption("--reliability")
+    bar = bar_now(SHED_S if whole else QUICK_SHED_S)
+    if not bar.is_strict:
+        claim_partly(f"refusals in 50 ms: {bar}")
     store = open_store(StoreSettings(url=(tmp_path / "store").as_uri()))
     made = type(bundles)(tmp_path / "bundles")
     made.publish_paths(store, [made.heavy(num_products=1)])
@@ -59,11 +65,11 @@ def test_three_times_the_capacity_is_shed_at_once_and_what_is_taken_keeps_its_de
     bodies = essays()
     with serving(tmp_path, environment) as service:
         service.wait_until_ready()
-        capacity = _capacity(service.port, bodies, duration_s=10 if whole else 4)
+        capacity = _capacity(service.port, bodies, duration_s=10 if whole else 2)
         calm = _alone(service.port, bodies, 10)
         traffic = Traffic(service.port, bodies)
         rate = TIMES_CAPACITY * capacity
-        asyncio.run(traffic.open_loop(rate, CONCURRENCY, duration_s=30 if whole else 6))
+        asyncio.run(traffic.open_loop(rate, CONCURRENCY, duration_s=30 if whole else 4))
         recovered_s = _normal_since(service.port, bodies, calm) - traffic.ended
         log = service.log
     shed = [answer for answer in traffic.answers if answer.status in SHED]
@@ -78,14 +84,12 @@ def test_three_times_the_capacity_is_shed_at_once_and_what_is_taken_keeps_its_de
         f"capacity {capacity:.0f}/s, sent {rate:.0f}/s ({traffic.num_skipped} not, as {CONCURRENCY} waited):"
         f" {len(shed)} refused, p50 {shed_p50_s * 1000:.0f} ms, p99 {shed_p99_s * 1000:.0f} ms;"
         f" {len(taken)} scored, p99 {taken_p99_s:.2f} s of {TIMEOUT_S:g} s;"
-        f" normal again after {recovered_s:.1f} s; load average before {load:.1f}"
+        f" normal again after {recovered_s:.1f} s; {bar}"
     )
     assert taken_p99_s < TIMEOUT_S
     assert recovered_s <= RECOVERY_S
     assert "mistake" not in log
-    # Where several programs share each processor, clients and service wait as much longer for their turn.
-    crowd = programs_per_processor(load)
-    assert shed_p99_s < crowd * (SHED_S if whole else QUICK_SHED_S)
+    assert shed_p99_s < bar.allowed_s
 
 
 def _capacity(port: int, bodies: Bodies, duration_s: float) -> float:

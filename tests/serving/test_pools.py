@@ -150,3 +150,17 @@ def test_free_memory_is_a_container_s_where_it_has_less(tmp_path: Any, monkeypat
     assert memory.total_bytes() == 5_000_000
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.free_bytes() > 5_000_000
+
+
+def test_free_memory_is_that_of_the_group_around_with_the_least(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under systemd: the limit is the service's, and the process may stand in a group inside it."""
+    own = tmp_path / "system.slice" / "fairmark.service"
+    (own / "inner").mkdir(parents=True)
+    (tmp_path / "cgroup").write_text("0::/system.slice/fairmark.service/inner\n")
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_GROUP", tmp_path / "cgroup")
+    for folder, limit in ((own, 5_000_000), (own / "inner", 8_000_000)):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text("1000000\n")
+    assert memory.free_bytes() == 4_000_000
+    assert memory.total_bytes() == 5_000_000

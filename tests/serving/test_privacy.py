@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tests.serving.processes import Service, environment_for, serving, store_at
-from tests.serving.traffic import wait_until
+from tests.serving.traffic import head_for, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -80,20 +80,12 @@ def answers_to_everything(service: Service) -> Iterator[httpx.Response]:
         yield http.delete(path, headers=SENT)
 
 
-def head_for(content: bytes) -> bytes:
-    lines = ["POST /score HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {len(content)}"]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
-
-
 def leave_in_the_middle(service: Service) -> None:
     """Clients that go away before their body's end, and before their answer."""
     content = json.dumps({**GOOD, "essay": f"{ESSAY} Left."}).encode()
-    head = (
-        f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-    )
     for sent in (content[:-20], content):
         with socket.create_connection(("127.0.0.1", service.port)) as client:
-            client.sendall(head.encode() + sent)
+            client.sendall(head_for(content) + sent)
             time.sleep(0.2)
 
 

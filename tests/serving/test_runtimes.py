@@ -15,8 +15,9 @@ from essays.manifest import GRAPH_FILE
 from serving.catalogue import LocalArtifact, read_model
 from serving.config import ServiceSettings
 from serving.loading import load_and_warm
-from serving.runtimes import Runtime, Runtimes
+from serving.runtimes import Runtime, Runtimes, onnxruntime_gpu
 from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+from serving.runtimes.onnxruntime_gpu import best_provider
 from serving.runtimes.openvino_cpu import OpenVinoCpu
 from tests.serving.conftest import NUM_FEATURES, ngram_graph, specs, token_graph
 
@@ -98,12 +99,33 @@ def test_the_best_runtime_is_chosen_model_by_model_and_can_be_forced(
 def test_compiled_graphs_are_kept_for_the_next_start(artifacts: list[LocalArtifact], tmp_path: Path) -> None:
     artifact = next(artifact for artifact in artifacts if artifact.name == "tiny")
     manifest = read_model(artifact).manifest
-    for _ in range(2):
-        Runtimes("openvino", tmp_path / "compiled").open(manifest, artifact.folder, 1)
-        kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "compiled").iterdir()}
-    assert kept
-    Runtimes("openvino", tmp_path / "compiled").open(manifest, artifact.folder, 1)
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "compiled").iterdir()} == kept
+    kept = []
+    for _ in range(3):
+        Runtimes("openvino", tmp_path).open(manifest, artifact.folder, 1)
+        assert [folder.name for folder in tmp_path.iterdir()] == [artifact.digest]
+        kept.append({path: path.stat().st_mtime_ns for path in (tmp_path / artifact.digest).iterdir()})
+    assert kept[1]
+    assert kept[1] == kept[2]
+
+
+def test_a_gpu_s_provider_that_does_not_start_is_not_used_and_it_is_said_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with `onnxruntime-gpu` on a machine without a GPU, or without TensorRT's libraries."""
+    listed = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    with pytest.warns(UserWarning, match="Specified provider"):
+        assert best_provider.__wrapped__() is None
+    said = capsys.readouterr().err.splitlines()
+    place = "it does not start here, and ONNX Runtime takes CPUExecutionProvider in its place"
+    assert said == [f"tensorrt is not used: {place}", f"cuda is not used: {place}"]
+    with pytest.warns(UserWarning, match="Specified provider"), pytest.raises(BadParams, match=place):
+        Runtimes("cuda")
+
+
+def test_of_the_providers_that_start_the_fastest_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(onnxruntime_gpu._PROVIDERS, "cuda", "CPUExecutionProvider")
+    assert best_provider.__wrapped__() == "cuda"
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])

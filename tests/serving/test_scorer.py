@@ -3,9 +3,6 @@
 import asyncio
 import re
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -18,9 +15,9 @@ from serving.catalogue import LocalArtifact
 from serving.config import ServiceSettings
 from serving.desk import Desk
 from serving.errors import DeadlinePassed, InvalidRequest, Overloaded
-from serving.lanes import Job
 from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from serving.schemas import ScoreRequest, ScoreResponse
+from tests.serving.conftest import held_lane
 
 ESSAY = (
     "My school is small, and I like it. The teachers know every pupil by name, so when somebody is sad they see it."
@@ -176,6 +173,17 @@ def test_timing_parts_fit_into_the_total(desk: Desk) -> None:
     assert timing.total >= max(timing.queue, timing.tokenize, timing.infer)
 
 
+def test_a_long_essay_is_read_beside_the_event_loop_and_a_short_one_on_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    saw = desk.drift.saw_text
+    monkeypatch.setattr(desk.drift, "saw_text", lambda *seen: threads.append(threading.current_thread()) or saw(*seen))
+    for essay in (ESSAY, " ".join([ESSAY] * 40)):
+        score(desk, essay, model="lexical", advisory=True)
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
+
+
 def test_unknown_names_list_the_known_ones(desk: Desk) -> None:
     with pytest.raises(UnknownModel, match="known: lexical, tiny, ensemble") as model:
         score(desk, model="gpt")
@@ -194,22 +202,6 @@ def opened(artifacts: list[LocalArtifact], **settings: float) -> Desk:
     desk = Desk(ServiceSettings(**{"lanes": 1, "cache": {"store": "off"}, **settings}))
     desk.open(artifacts, lambda _: None)
     return desk
-
-
-@contextmanager
-def held_lane(desk: Desk) -> Iterator[None]:
-    """Its only lane busy with a job that ends when the block does."""
-    release = threading.Event()
-    pool = desk.scorer().pool
-    thread = threading.Thread(target=lambda: asyncio.run(pool.run([Job(lambda _: release.wait(10), "held", 1)], 20)))
-    thread.start()
-    while pool.open_jobs == 0:
-        time.sleep(0.001)
-    try:
-        yield
-    finally:
-        release.set()
-        thread.join()
 
 
 def test_beyond_the_bound_a_request_is_refused_and_nothing_of_it_started(artifacts: list[LocalArtifact]) -> None:

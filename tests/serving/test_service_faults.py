@@ -1,6 +1,5 @@
 """`bentoml serve` under faults of its artifacts, its port and its end: real processes, signals and file systems."""
 
-import json
 import os
 import signal
 import socket
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from essays.registry import read_champion
-from essays.settings import StoreSettings
-from essays.store import open_store
 from tests.fault_proxy import fault_proxy
-from tests.serving.processes import Service, command, environment_for, remount, serving, small_disk, store_at
+from tests.serving.processes import Service, bar_now, command, environment_for, remount, serving, small_disk, store_at
+from tests.serving.traffic import HalfRequest, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
@@ -29,6 +26,7 @@ ESSAY = (
 )
 GOOD = {"essay": ESSAY, "prompt_id": "ellipse-overall"}
 STEP_TIMEOUT_S = 120
+BUSY_PORT_S = 2.0
 Figure = Callable[[str], None]
 
 
@@ -49,32 +47,7 @@ def wait_for(service: Service, said: Callable[[dict[str, Any]], bool]) -> dict[s
     raise AssertionError(service.log)
 
 
-class HalfRequest:
-    """A request whose body is not sent to its end, and so in hand until it is."""
-
-    def __init__(self, port: int) -> None:
-        self.body = json.dumps({**GOOD, "model": "lexical"}).encode()
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
-        head = "POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
-        self.socket.sendall(f"{head}Content-Length: {len(self.body)}\r\n\r\n".encode() + self.body[:20])
-        time.sleep(0.3)  # until the worker has read it
-
-    def finish(self) -> bytes:
-        self.socket.sendall(self.body[20:])
-        answer = b""
-        while more := self.socket.recv(65536):
-            answer += more
-        self.socket.close()
-        return answer
-
-
-def port_of(service: Service) -> int:
-    port = service.http.base_url.port
-    assert port
-    return port
-
-
-@pytest.mark.row(1, 10, 16, 19)
+@pytest.mark.row(1, 10, 16)
 def test_a_start_through_every_fault_to_a_drain(s3: Any, bundles: Any, tmp_path: Path, figure: Figure) -> None:
     bucket = s3.make_bucket()
     plain = store_at(s3, bucket)
@@ -110,15 +83,6 @@ def test_a_start_through_every_fault_to_a_drain(s3: Any, bundles: Any, tmp_path:
             _drain(service)
         figure(f"slowest health answer while loading {slowest_s * 1000:.0f} ms")
 
-        proxy.requests.clear()
-        started = time.monotonic()
-        with serving(tmp_path, {**environment, "FAIRMARK_SERVICE__MODELS": '["lexical"]'}) as again:
-            again.wait_until_ready()
-            ready_s = time.monotonic() - started
-            assert [line for line in proxy.requests if ".zip" in line] == []
-            figure(f"restart: no body fetched, ready after {ready_s:.1f} s")
-            _force(again)
-
 
 def _watch_until_ready(service: Service) -> float:
     """The longest that a health check took until the service was ready; none was refused."""
@@ -127,7 +91,7 @@ def _watch_until_ready(service: Service) -> float:
         for path in ("/livez", "/readyz"):
             asked = time.monotonic()
             # A connection of its own each time, as probes make it. A refusal would be an error here.
-            status = httpx.get(f"http://127.0.0.1:{port_of(service)}{path}", timeout=10).status_code
+            status = httpx.get(f"http://127.0.0.1:{service.port}{path}", timeout=10).status_code
             slowest_s = max(slowest_s, time.monotonic() - asked)
             if (path, status) == ("/readyz", 200):
                 return slowest_s
@@ -138,33 +102,27 @@ def _watch_until_ready(service: Service) -> float:
 
 def _drain(service: Service) -> None:
     """A request in hand is finished after SIGTERM, new ones are sent elsewhere, and the end is a success."""
-    request = HalfRequest(port_of(service))
+    request = HalfRequest(service.port, {**GOOD, "model": "lexical"})
     service.process.send_signal(signal.SIGTERM)
-    time.sleep(1)
+
+    def refused() -> bool:
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{service.port}/readyz", timeout=5)
+        except httpx.TransportError:  # at the moment when the worker gives the port up
+            return False
+        return answer.status_code == 503 and answer.json()["reason"] == "stopping"
+
+    wait_until(refused, STEP_TIMEOUT_S, lambda: service.log)
     assert service.process.poll() is None
-    refused = httpx.get(f"http://127.0.0.1:{port_of(service)}/readyz", timeout=5)
-    assert (refused.status_code, refused.json()["reason"]) == (503, "stopping")
     assert request.finish().startswith(b"HTTP/1.1 200")
     assert service.process.wait(20) == 0, service.log
 
 
-def _force(service: Service) -> None:
-    """A second signal ends it although a request is in hand, and nothing of it is left."""
-    workers = psutil.Process(service.process.pid).children(recursive=True)
-    request = HalfRequest(port_of(service))
-    service.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
-    assert service.process.poll() is None
-    service.process.send_signal(signal.SIGTERM)
-    assert service.process.wait(3) == 1
-    request.socket.close()
-    _, alive = psutil.wait_procs(workers, timeout=3)
-    assert alive == []
-    assert "a second signal" in service.log
-
-
 @pytest.mark.row(18)
-def test_a_busy_port_is_an_error_that_names_its_owner_at_once(tmp_path: Path, figure: Figure) -> None:
+def test_a_busy_port_is_an_error_within_two_seconds_that_names_its_owner(
+    figure: Figure, claim_partly: Callable[[str], None]
+) -> None:
+    bar = bar_now(BUSY_PORT_S)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         before = os.times()
@@ -172,39 +130,13 @@ def test_a_busy_port_is_an_error_that_names_its_owner_at_once(tmp_path: Path, fi
         ended = subprocess.run(command(port), capture_output=True, text=True, timeout=60)
         took_s, after = time.monotonic() - started, os.times()
     busy_s = after.children_user + after.children_system - before.children_user - before.children_system
+    figure(f"{took_s:.1f} s, of which {busy_s:.1f} s on a processor; {bar}")
+    if not bar.is_strict:
+        claim_partly(f"two seconds by the clock: {bar}")
     assert ended.returncode == 1
     assert f"error: port {port} is taken by process {os.getpid()}" in ended.stderr
     assert f"--port {port + 1}" in ended.stderr
-    # On a machine that does nothing else the two are the same.
-    assert min(took_s, busy_s) < 2.5
-    figure(f"{took_s:.1f} s, of which {busy_s:.1f} s on a processor (the rest waited for other programs)")
-
-
-@pytest.mark.row(16)
-def test_a_worker_that_cannot_be_ready_ends_the_service_with_its_reason(
-    bundles: Any, tmp_path: Path, figure: Figure
-) -> None:
-    store = open_store(StoreSettings(url=(tmp_path / "store").as_uri()))
-    bundles.publish(store, ["lexical"])
-    environment = {
-        "FAIRMARK_STORE__URL": store.url,
-        "FAIRMARK_SERVICE__ARTIFACT_FOLDER": str(tmp_path / "models"),
-        "FAIRMARK_SERVICE__CACHE__STORE": "off",
-        "FAIRMARK_SERVICE__LANES": "1",
-    }
-    with serving(tmp_path, environment) as service:
-        service.wait_until_ready()
-        parent = psutil.Process(service.process.pid)
-        # The next worker finds its model damaged.
-        for graph in (tmp_path / "models").glob("*/model.onnx"):
-            graph.write_bytes(b"damaged")
-        killed = time.monotonic()
-        for worker in parent.children():
-            worker.kill()
-        assert service.process.wait(STEP_TIMEOUT_S) == 1
-        figure(f"a killed worker whose model was damaged: ended with code 1 after {time.monotonic() - killed:.0f} s")
-        assert "error: " in service.log
-        assert "does not load" in service.log
+    assert took_s < bar.allowed_s
 
 
 BOUND = """

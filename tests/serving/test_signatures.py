@@ -2,19 +2,24 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from model_signing import verifying
 
 from essays.errors import BadParams, FairmarkError
+from essays.manifest import describe_file
 from essays.registry import read_champion
 from essays.signatures import (
     SignatureRefused,
     TrustedKey,
     make_key_pair,
     publish_signature,
+    require_signature,
     sign,
     signature_key,
     trusted_key,
@@ -138,6 +143,25 @@ def test_after_all_was_signed_anew_the_new_key_is_trusted_and_nothing_fetched_ag
     capsys.readouterr()
     acquire(store, [], tmp_path / "models", trusted=trusting(keys["theirs"]))
     assert capsys.readouterr().err.count("found ") == 3
+
+
+def test_signatures_that_are_checked_side_by_side_leave_stdout_as_it_was(
+    bundles: Any, keys: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library prints, and what catches it is the whole process's: two threads in it would leave it in place."""
+    bundle, trusted, before = bundles.paths["tiny"], trusting(keys["ours"]), sys.stdout
+    signature, sha256 = sign(bundle, keys["ours"]), describe_file(bundle).sha256
+    verify = verifying.Config.verify
+
+    def slowly(*given: Any) -> None:
+        verify(*given)
+        time.sleep(0.02)
+
+    monkeypatch.setattr(verifying.Config, "verify", slowly)
+    monkeypatch.setattr(sys, "stdout", before)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: require_signature(signature, bundle.name, sha256, trusted), range(4)))
+    assert sys.stdout is before
 
 
 def test_the_librarys_own_command_verifies_what_we_sign(

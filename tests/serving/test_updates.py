@@ -1,6 +1,7 @@
 """A set of models in place of another, part by part: which requests get which, what is let go, and what is refused."""
 
 import asyncio
+import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -202,6 +203,8 @@ def test_a_refused_set_is_said_offered_once_and_does_not_stay_on_the_disk(
     good = bundles.paths["tiny"]
     bundles.promote(file_store, bundles.changed("tiny", with_nan_weights, tmp_path / "changed"))
     bad = read_champion(file_store, "tiny").pointer.sha256
+    for digest in (bad, *served):
+        (pair.root / "compiled" / digest).mkdir(parents=True)
     for _ in range(2):
         pair.watcher.look()
     offer = pair.offers.offer()
@@ -211,9 +214,26 @@ def test_a_refused_set_is_said_offered_once_and_does_not_stay_on_the_disk(
     assert (update.state, "golden essay 1" in (update.reason or "")) == ("refused", True)
     assert capsys.readouterr().err.count("error: changed champions are not served") == 1
     assert pair.folders == served
+    assert {path.name for path in (pair.root / "compiled").iterdir()} == served
     bundles.promote(file_store, good)
     pair.watcher.look()
     assert pair.desk.status().update.state == "none"
+
+
+def test_an_offer_that_cannot_be_noted_is_taken_when_it_can(
+    pair: Pair, other_bundles: Any, file_store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a full disk; here a folder stands where the note is written."""
+    in_the_way = tmp_path / "front" / f"taken.{os.getpid()}"
+    in_the_way.mkdir()
+    promote(file_store, other_bundles)
+    looking = threading.Thread(target=pair.watcher.look)
+    looking.start()
+    wait_until(lambda: "cannot be taken now" in caplog.text, 20, lambda: caplog.text)
+    assert pair.desk.status().update.num_switches == 0
+    in_the_way.rmdir()
+    looking.join(20)
+    assert pair.desk.status().update.state == "served"
 
 
 def test_a_set_half_moved_is_refused_until_it_is_whole(

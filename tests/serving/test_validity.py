@@ -10,12 +10,12 @@ from starlette.testclient import TestClient
 
 from data.asap import read_asap
 from essays.calibration import read_calibration
-from essays.metrics import spread_ratio
+from essays.metrics import quadratic_weighted_kappa, seen_range, spread_ratio
 from essays.prompts import get_prompt
 from serving.desk import Desk
 from serving.routes import create_app
 from serving.schemas import MarkedEssay
-from serving.validity import SMALLEST_CLASS, ClassValidity, class_validity, spread_interval
+from serving.validity import SMALLEST_CLASS, ClassValidity, class_validity, rater_agreement, spread_interval
 from training.evaluate import Evaluator, rater_pairs
 from training.evaluation_config import EvaluateConfig
 from training.fold_scores import read_fold_scores
@@ -60,10 +60,17 @@ def judge(essays: list[MarkedEssay], calibration_of: Desk) -> ClassValidity:
     return class_validity(essays, get_prompt("ellipse-overall"), calibration)
 
 
+@pytest.fixture(scope="module")
+def raters(mirror: Path) -> dict[str, tuple[float, float]]:
+    """Of ASAP, by essay."""
+    return rater_pairs(read_asap(mirror / "asap-aes").essays)
+
+
 @pytest.mark.parametrize("model", MODELS)
-def test_the_verdicts_on_asaps_test_essays_are_the_pipelines(mirror: Path, model: str) -> None:
+def test_the_verdicts_on_asaps_test_essays_are_the_pipelines(
+    raters: dict[str, tuple[float, float]], model: str
+) -> None:
     """Scores and calibration as recorded; the same grades held against the bars on both roads."""
-    raters = rater_pairs(read_asap(mirror / "asap-aes").essays)
     scores = read_fold_scores(RECORDED / "scores" / model / "fold-0" / "scores.parquet")
     calibration = read_calibration(RECORDED / "calibration" / model / "fold-0.json")
     evaluator = Evaluator(EvaluateConfig(num_resamples=100, interval_coverage=0.95), 7, raters)
@@ -157,9 +164,34 @@ def test_two_raters_bring_one_more_bar(client: TestClient) -> None:
     assert bars["degradation"]["verdict"] == "met"
 
 
+def test_two_raters_agree_as_by_the_matrix_of_their_grades_whatever_their_scale() -> None:
+    rng = np.random.default_rng(3)
+    first = rng.integers(0, 7, 80).astype(float)
+    second = np.clip(first + rng.integers(-2, 3, 80), 0, 6)
+    expected = quadratic_weighted_kappa(first, second, seen_range(first, second, 1.0))
+    for factor, offset in ((1.0, 0.0), (0.37, -4.1), (1e5, 12.0)):
+        pairs = list(zip(factor * first + offset, factor * second + offset, strict=True))
+        assert rater_agreement(pairs) == pytest.approx(expected, abs=1e-9)
+    assert math.isnan(rater_agreement([(3.3, 3.3)] * 7))
+    assert math.isnan(rater_agreement([(1.0, 2.0)]))
+
+
+@pytest.mark.parametrize("spread", [0.37, 1e6])
+def test_two_raters_on_any_scale_of_theirs_take_no_more_memory(client: TestClient, spread: float) -> None:
+    """A matrix of all grades between them would take terabytes."""
+    essays = [
+        each.model_copy(update={"rater_scores": (0.0 if number % 2 else spread, each.human_score)})
+        for number, each in enumerate(class_of(60))
+    ]
+    found = ask(client, essays)
+    assert found["status"] == 200
+    assert "degradation" in {each["bar"] for each in found["bars"]}
+
+
 @pytest.mark.parametrize(
     ("change", "status", "code"),
     [
+        ({"essays": [{**PLAIN, "human_score": 3, "rater_scores": [1e7, 1]}]}, 422, "invalid_request"),
         ({"essays": []}, 422, "invalid_request"),
         ({"essays": [{**PLAIN, "human_score": 3.3}] * 2}, 422, "invalid_request"),
         ({"essays": [{**PLAIN, "human_score": 9}]}, 422, "invalid_request"),

@@ -7,14 +7,13 @@ import asyncio
 import itertools
 import json
 import math
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-
-_HEAD = "POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 Bodies = Iterator[dict[str, Any]]
 
@@ -33,6 +32,12 @@ class Answer:
     headers: dict[str, str]
 
 
+def head_for(content: bytes, more: str = "") -> bytes:
+    """Of a request for a score with this body; `more` are header lines."""
+    head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{more}"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode()
+
+
 class Client:
     """One connection, opened again when it was closed."""
 
@@ -42,10 +47,9 @@ class Client:
 
     async def score(self, asked: dict[str, Any]) -> Answer:
         content = json.dumps(asked).encode()
-        head = f"{_HEAD}Content-Length: {len(content)}\r\n\r\n".encode()
         started = time.monotonic()
         try:
-            status, headers, body = await self._send(head + content)
+            status, headers, body = await self._send(head_for(content) + content)
         except (OSError, asyncio.IncompleteReadError) as error:
             await self.close()
             status, headers, body = 0, {}, json.dumps({"error": repr(error)}).encode()
@@ -76,6 +80,24 @@ class Client:
         if headers.get("connection") == "close":
             await self.close()
         return int(first.split()[1]), headers, body
+
+
+class HalfRequest:
+    """A request whose body is not sent to its end, and so in hand until it is."""
+
+    def __init__(self, port: int, asked: dict[str, Any]) -> None:
+        self.body = json.dumps(asked).encode()
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.socket.sendall(head_for(self.body, "Connection: close\r\n") + self.body[:20])
+        time.sleep(0.3)  # until the worker has read it
+
+    def finish(self) -> bytes:
+        self.socket.sendall(self.body[20:])
+        answer = b""
+        while more := self.socket.recv(65536):
+            answer += more
+        self.socket.close()
+        return answer
 
 
 class Traffic:

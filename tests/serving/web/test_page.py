@@ -137,6 +137,13 @@ def test_what_was_written_stays_in_the_form_and_is_never_markup(client: TestClie
         assert essay in html.unescape(page)
 
 
+def test_a_model_may_be_named_with_its_version(client: TestClient, desk: Desk) -> None:
+    version = desk.catalogue().models["tiny"].artifact.version
+    answer = client.post("/", data={**GOOD, "model": f"tiny@{version}"})
+    assert answer.status_code == 200
+    assert 'data-model="tiny"' in answer.text
+
+
 def test_a_form_that_is_too_large_or_garbled_gets_a_page_not_a_failure(client: TestClient) -> None:
     large = client.post("/", data={**GOOD, "essay": "word " * 80_000})
     assert large.status_code == 413

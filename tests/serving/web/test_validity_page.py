@@ -2,15 +2,13 @@
 
 import csv
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.made_essays import made_essay
-from tests.serving.web.test_browser import NARROW, SCHEMES, SCREENSHOTS, WIDE, open_page
+from tests.serving.web.test_browser import open_page, require_sound
 
 __all__ = ["open_page"]
 
@@ -47,14 +45,7 @@ def test_a_marked_class_is_answered_in_words_with_a_verdict_for_each_bar(open_pa
     expect(rows).to_have_count(6)  # the scale has nine grades: one step off says nothing
     assert rows.first.locator(".verdict").inner_text() in ("missed", "missed, not sure")
     expect(page.locator("#rows")).to_contain_text("Not scored.")
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    for scheme, (width, height) in product(SCHEMES, (WIDE, NARROW)):
-        page.emulate_media(color_scheme=scheme)
-        page.set_viewport_size({"width": width, "height": height})
-        page.screenshot(path=SCREENSHOTS / f"validity-{scheme}-{width}.png", full_page=True)
-        results = Axe().run(page)
-        assert results.violations_count == 0, results.generate_report()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    require_sound(page, "validity")
 
 
 def test_of_a_small_class_nothing_is_claimed(open_page: Open, tmp_path: Path) -> None:
