@@ -11,7 +11,7 @@ from essays.console import run
 from essays.ensemble import ENSEMBLE
 from essays.errors import StageFailed
 from training.baselines import BASELINES
-from training.benchmark_table import benchmark_table, model_cells, trust_table
+from training.benchmark_table import benchmark_table, model_cells, require_every_essay, trust_table
 from training.evaluate import rater_pairs
 from training.out_of_fold import read_rows
 
@@ -36,6 +36,8 @@ def lines(folder: Path, corpus: CorpusName) -> list[str]:
     essays = read_essays(corpus)
     by_id = {essay.essay_id: essay for essay in essays}
     models = [model_cells(path.stem, read_rows(path), by_id) for path in files]
+    for model in models:
+        require_every_essay(model, by_id)
     shown = benchmark_table(models, rater_pairs(essays))
     for model in models:
         if model.model not in BASELINES:

@@ -1,6 +1,7 @@
 """The benchmark's table, computed again from out-of-fold scores and the corpus's human scores."""
 
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -117,6 +118,21 @@ def model_cells(model: str, rows: Iterable[OutOfFold], essays: Mapping[str, Essa
             for (seed, fold, prompt_id), group in sorted(groups.items())
         ),
     )
+
+
+def require_every_essay(model: ModelCells, essays: Mapping[str, Essay]) -> None:
+    """Pass a model that each seed tested on every essay once: the mean of some folds is not the benchmark's.
+
+    Raises StageFailed.
+    """
+    for seed in model.seeds:
+        tested = Counter(essay_id for cell in model.cells if cell.seed == seed for essay_id in cell.essay_ids)
+        missing, repeated = len(essays.keys() - tested.keys()), sum(count > 1 for count in tested.values())
+        if missing or repeated:
+            raise StageFailed(
+                f"{model.model}, seed {seed}: {missing} of {len(essays)} essays have no score, {repeated} have several;"
+                f" `make crossval SEED={seed}` makes them whole"
+            )
 
 
 def benchmark_table(models: Sequence[ModelCells], raters: RaterPairs) -> list[str]:

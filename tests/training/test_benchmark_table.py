@@ -12,7 +12,7 @@ from essays.metrics import quadratic_weighted_kappa
 from essays.params import read_params
 from essays.prompts import get_prompt
 from tests.training.simulation import joined, simulated_scores
-from training.benchmark_table import benchmark_table, model_cells, trust_table
+from training.benchmark_table import benchmark_table, model_cells, require_every_essay, trust_table
 from training.calibrate import fit_calibration
 from training.evaluate import rater_pairs
 from training.evaluation_config import CalibrateConfig
@@ -104,6 +104,16 @@ def test_table_is_the_mean_of_fold_kappas(scores, calibration, essays) -> None:
     assert lines[2].startswith("| two raters |")
     assert f" {cells.mean_qwk():.3f}".replace(" 0.", " .") in lines[3]
     assert trust_table(cells)[2].startswith("| asap-1 | 300 |")
+
+
+def test_a_model_with_a_fold_missing_or_doubled_makes_no_table(scores, calibration, essays) -> None:
+    rows = out_of_fold(0, 7, scores, calibration)
+    tested = {row.essay_id: essays[row.essay_id] for row in rows}
+    require_every_essay(model_cells("lstm", rows, tested), tested)
+    with pytest.raises(StageFailed, match=r"lstm, seed 7: 10 of 600 essays have no score, 0 have several"):
+        require_every_essay(model_cells("lstm", rows[10:], tested), tested)
+    with pytest.raises(StageFailed, match="0 of 600 essays have no score, 600 have several"):
+        require_every_essay(model_cells("lstm", [*rows, *out_of_fold(1, 7, scores, calibration)], tested), tested)
 
 
 def test_deviation_is_over_seeds(scores, calibration, essays) -> None:
