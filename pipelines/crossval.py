@@ -116,7 +116,8 @@ def check_out(folder: Path) -> None:
 def set_up(checkout: Path, environment: dict[str, str], profile: str, seed: int) -> None:
     """Set the profile in a checkout, and share this one's DVC cache with it."""
     call(checkout, environment, "python", "-m", "pipelines.profile", "--name", profile, "--seed", str(seed))
-    call(checkout, environment, "dvc", "cache", "dir", "--local", str(Path(".dvc/cache").resolve()))
+    if not (checkout / ".dvc" / "config.local").exists():
+        call(checkout, environment, "dvc", "cache", "dir", "--local", str(Path(".dvc/cache").resolve()))
 
 
 def take_up(checkout: Path, record: Path) -> None:

@@ -59,6 +59,8 @@ def repository(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         stage["cmd"] = echo(stage)
     write_pipeline(pipeline, folder / "dvc.yaml")
     dvc(folder, "init", "--no-scm", "--quiet")
+    config = (root / ".dvc" / "config").read_text("utf-8")
+    (folder / ".dvc" / "config").write_text(config.replace("[core]", "[core]\n    no_scm = true", 1), "utf-8")
     assert {"fetch", "train@minilm-0", "publish"} <= repro(folder)
     return folder
 
