@@ -84,7 +84,7 @@ def report(checkout: Path, environment: dict[str, str], reports: Path) -> None:
         stages.remove("robustness")
     names = [name for stage in stages for name in REPORTED[stage]]
     for name in names:
-        bring(reports / name, checkout / REPORTS / name)
+        lay(reports / name, checkout / REPORTS / name)
     call(checkout, environment, "dvc", "repro", "--single-item", *stages)
     for name in names:
         bring(checkout / REPORTS / name, reports / name)
@@ -143,16 +143,20 @@ def stage_environment() -> dict[str, str]:
 
 
 def bring(source: Path, target: Path) -> None:
+    """`lay`, and say what was written."""
+    if source.exists():
+        lay(source, target)
+        wrote(target)
+
+
+def lay(source: Path, target: Path) -> None:
     """Put a copy of a file or folder in the place of another; nothing where there is none."""
-    if not source.exists():
-        return
     if source.is_dir():
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target)
-    else:
+    elif source.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-    wrote(target)
 
 
 def call(folder: Path, environment: dict[str, str], *command: str) -> None:
