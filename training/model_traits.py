@@ -4,20 +4,17 @@ Brings together what fits (`training.trait_fit`), measures (`training.traits`) a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from data.folds import SplitConfig
 from data.refit import is_refit
 from essays.console import say
 from essays.encoding import TOKENIZER_FILE
 from essays.errors import StageFailed
 from training.batches import Batches, batches_by_length, encode_part
-from training.evaluation_config import CalibrateConfig, EvaluateConfig
 from training.fold_scores import (
     SCORES_FILE,
     FoldScores,
@@ -32,21 +29,9 @@ from training.refit import pooled_states
 from training.trait_files import ModelTraits, trait_scores_file
 from training.trait_fit import fit_heads
 from training.trait_heads import save_heads
-from training.traits import TraitEssays, TraitEvaluator, TraitsConfig
+from training.traits import TraitEssays, TraitEvaluator, TraitSettings
 
 _BATCH = 16
-
-
-@dataclass(frozen=True)
-class TraitSettings:
-    """What params.yaml says of traits."""
-
-    traits: TraitsConfig
-    fold: int
-    split: SplitConfig
-    calibrate: CalibrateConfig
-    evaluate: EvaluateConfig
-    seed: int
 
 
 def fit_model_traits(
