@@ -49,7 +49,7 @@ def with_one_small_model(params: dict[str, Any]) -> dict[str, Any]:
     lexical = {**params["train"]["lexical"], "ngrams": ngrams, "feature_shares": [0.3], "penalties": [1.0]}
     fewer = {
         "gate": {"num_essays": 5},
-        "robustness": {"num_essays": 1},
+        "robustness": {"num_essays": 1, "num_essays_of_encoders": 1},
         "evaluate": {"num_resamples": 100},
         "export": {"num_parity_essays": 20},
     }
