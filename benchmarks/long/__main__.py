@@ -20,8 +20,6 @@ FOLDER, REPORT = Path("out/bench/long"), Path("reports/long")
 
 def main() -> None:
     """Measure, write, draw. Raises BadParams for a model that is no decoder, StageFailed where a run ends early."""
-    from benchmarks.long.plot import draw  # matplotlib takes a second, and `--help` needs none
-
     parser = argparse.ArgumentParser(prog="python -m benchmarks.long", description=__doc__)
     parser.add_argument("--model", default="smollm", help="a decoder's section of `train` in params.yaml")
     parser.add_argument("--small", default="minilm", help="the small model beside it")
@@ -34,6 +32,8 @@ def main() -> None:
     )
     parser.add_argument("--report", type=Path, default=REPORT, help="folder of summary.json and the plot")
     options = parser.parse_args()
+    from benchmarks.long.plot import draw  # matplotlib takes a second, and `--help` needs none
+
     large, small = find_subject(options.model, FOLDER), find_subject(options.small, FOLDER)
     if large.memory is None:
         raise BadParams(f"--model: {large.name} is no decoder, and takes no long essays; name one, such as smollm")
