@@ -46,7 +46,7 @@ class CorpusFile:
     kaggle: bool = False
     """Whether the address wants a Kaggle token of somebody who accepted the competition's rules."""
     optional: bool = False
-    """Taken when a mirror has it, never missed: no stage reads it yet."""
+    """Taken when it lies here or in a mirror, never missed: what reads it does without, and says so."""
 
 
 @dataclass(frozen=True)

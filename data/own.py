@@ -35,14 +35,15 @@ def _read_csv(path: Path) -> list[Mapping[str, str]]:
     # Essays hold line ends inside quotes: newline="" leaves them to the csv module.
     lines = csv.reader(io.StringIO(content, newline=""), delimiter=_delimiter(content), strict=True)
     try:
-        header, *rows = [cells for cells in lines if any(cells)]
+        # Rows keep their numbers, so that a fault is found where it is named, also below an empty row.
+        (_, header), *rows = [(number, cells) for number, cells in enumerate(lines) if any(cells)]
     except ValueError:
         raise BadCorpus(f"{path}: it is empty; expected a first line that names the columns") from None
     except csv.Error as error:
         raise BadCorpus(f"{path}: line {lines.line_num}: {error}; is a quote not closed before it?") from error
     names = [column.strip().lower() for column in header]
     _require_columns(names, path)
-    numbered = ((f"row {number}", (number, cells)) for number, cells in enumerate(rows, start=1))
+    numbered = ((f"row {number}", (number, cells)) for number, cells in rows)
     return convert_rows(str(path), numbered, lambda row: {**named_cells(names, row[1]), _ROW: str(row[0])})
 
 

@@ -1,14 +1,15 @@
-"""Whether a graph is the same model as the module it came from: scores compared on real essays, not only grades."""
+"""Whether a graph is the same model as the module it came from: scores compared on real essays, not only grades.
+
+Who only reads what was compared (packaging) needs no torch, and does not import it.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
-import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from essays.calibration import Calibration
 from essays.console import Progress
@@ -22,7 +23,12 @@ from essays.prompts import get_prompt
 from essays.traits import Traits
 from export.config import ExportConfig
 from export.graphs import open_graph, run_graph
-from training.models import LoadedModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from training.models import LoadedModel
 
 
 class Compared(Section):
@@ -42,7 +48,7 @@ class Compared(Section):
     batched_traits: tuple[tuple[float, ...], ...] = ()
 
 
-def sample_essays(essays: pd.DataFrame, prompt_ids: Sequence[str], num_essays: int) -> pd.DataFrame:
+def sample_essays(essays: "pd.DataFrame", prompt_ids: Sequence[str], num_essays: int) -> "pd.DataFrame":
     """Essays of a model's prompts, the shortest and the longest among them, the rest spread evenly over the lengths."""
     mine = essays[essays.prompt_id.isin(prompt_ids)]
     ordered = mine.loc[mine.text.str.len().sort_values(kind="stable").index]
@@ -50,7 +56,7 @@ def sample_essays(essays: pd.DataFrame, prompt_ids: Sequence[str], num_essays: i
     return ordered.iloc[places]
 
 
-def compare(loaded: LoadedModel, graph_path: Path, essays: pd.DataFrame, batch_size: int) -> Compared:
+def compare(loaded: "LoadedModel", graph_path: Path, essays: "pd.DataFrame", batch_size: int) -> Compared:
     """Score `essays` (columns essay_id, prompt_id, text) by module and by graph."""
     encoded = [
         loaded.encoder.encode(text, loaded.spec.prompt_index(prompt_id))
@@ -162,7 +168,7 @@ def _rows(outputs: Outputs) -> tuple[tuple[float, ...], ...]:
 
 
 def _one_at_a_time(
-    loaded: LoadedModel, session: ort.InferenceSession, encoded: Sequence[EncodedEssay]
+    loaded: "LoadedModel", session: ort.InferenceSession, encoded: Sequence[EncodedEssay]
 ) -> tuple[Outputs, Outputs]:
     ours, theirs = [], []
     progress = Progress("parity", len(encoded))
@@ -174,7 +180,9 @@ def _one_at_a_time(
     return _stacked(ours), _stacked(theirs)
 
 
-def _run_module(module: nn.Module, arrays: Arrays) -> Outputs:
+def _run_module(module: "nn.Module", arrays: Arrays) -> Outputs:
+    import torch
+
     with torch.inference_mode():
         given = module(**{name: torch.from_numpy(array) for name, array in arrays.items()})
     named = given if isinstance(given, tuple) else (given,)
@@ -186,7 +194,7 @@ def _stacked(outputs: Sequence[Outputs]) -> Outputs:
 
 
 def _batched(
-    loaded: LoadedModel, session: ort.InferenceSession, encoded: Sequence[EncodedEssay], batch_size: int
+    loaded: "LoadedModel", session: ort.InferenceSession, encoded: Sequence[EncodedEssay], batch_size: int
 ) -> Outputs:
     # The sample is ordered by length: striding mixes short with long, the worst case for padding.
     num_batches = -(-len(encoded) // batch_size)

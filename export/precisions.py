@@ -6,9 +6,9 @@ A precision that fails is not published, and the service runs none that is not (
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -23,6 +23,9 @@ from essays.params import Section
 from essays.prompts import get_prompt
 from export.config import ExportConfig
 from training.fold_scores import FoldScores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BELOW_FP32: tuple[Precision, ...] = ("bf16", "int8")
 Run = Callable[[Arrays], NDArray[np.float32]]
@@ -71,7 +74,7 @@ def score_at(
     precision: Precision,
     run: Run,
     encoder: Encoder,
-    essays: pd.DataFrame,
+    essays: "pd.DataFrame",
     prompt_ids: Sequence[str],
 ) -> PrecisionScores:
     """`scored` with this precision too.

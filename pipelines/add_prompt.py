@@ -28,6 +28,9 @@ from pipelines.profile import change_params
 MIN_ESSAYS = 25
 """Five folds of five: with fewer there is nothing to calibrate or to test on."""
 
+OF_A_NEW_PROMPT = ("title", "description", "writers", "low", "high", "step", "resolution", "licence")
+"""Options that say what a prompt is."""
+
 
 def main() -> None:
     """Read the options, check the essays, write what they make."""
@@ -47,6 +50,8 @@ def main() -> None:
     options = parser.parse_args()
     if not options.replace and None in (options.title, options.low, options.high):
         parser.error("a new prompt needs --title, --low and --high")
+    if options.replace and (given := [name for name in OF_A_NEW_PROMPT if _is_given(parser, options, name)]):
+        parser.error(f"--replace brings essays alone, the prompt stays as it is: leave out --{', --'.join(given)}")
     run(lambda: add(options))
 
 
@@ -75,6 +80,10 @@ def add(options: argparse.Namespace) -> None:
     else:
         say(f"now name it in {PARAMS_FILE}, `corpora: [{name}]`, alone or beside others")
     say("then: make up")
+
+
+def _is_given(parser: argparse.ArgumentParser, options: argparse.Namespace, name: str) -> bool:
+    return getattr(options, name) != parser.get_default(name)
 
 
 def toml_table(name: str, fields: dict[str, Any]) -> str:

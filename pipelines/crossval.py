@@ -16,8 +16,8 @@ from data.corpora import RAW_FOLDER
 from data.fetch import MIRROR_VARIABLE, mirror_folder
 from essays.console import run, say, wrote
 from essays.errors import StageFailed
-from essays.params import read_params
-from training.fold_scores import CALIBRATION_FOLDER, SCORES_FOLDER
+from essays.params import PARAMS_FILE, read_params
+from training.fold_scores import CALIBRATION_FOLDER, SCORES_FOLDER, model_folder
 from training.out_of_fold import OUT_OF_FOLD_FOLDER, merge_rows
 from training.tracking import TRACKING_VARIABLE, tracking_address
 
@@ -26,10 +26,16 @@ REPORTS = Path("reports")
 DEFAULT_PROFILE = "asap-5-folds"
 RECORDED = (Path("dvc.lock"), SCORES_FOLDER, CALIBRATION_FOLDER)
 """What of a run is small enough to keep, and enough to tell that it need not be run again."""
+REPORTED = {
+    "evaluate": ("evaluation.md", "metrics.json", "plots", "validity.html", "validity.json"),
+    "gate": ("gate.json", "gate.md"),
+    "robustness": ("robustness.html", "robustness.json"),
+}
+"""What is brought back from the default seed's run: by stage, what it leaves below `reports/`."""
 
 
 def main() -> None:
-    """Check out, set the profile, run the stages up to `evaluate`, bring back what they found."""
+    """Check out, set the profile, run the stages up to the reports, bring back what they found."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.crossval", description="Run a profile apart.")
     parser.add_argument("--profile", default=DEFAULT_PROFILE, help="a file of profiles/ (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="another seed than params.yaml's")
@@ -52,18 +58,43 @@ def crossval(profile: str, seed: int | None, reports: Path) -> None:
     call(checkout, environment, "dvc", "repro", "synthesize")
     try:
         call(checkout, environment, "dvc", "repro", "--allow-missing", "ensemble")
+        if own_seed == default_seed:
+            report(checkout, environment, reports)
+        else:
+            call(checkout, environment, "dvc", "repro", "--single-item", "evaluate")
     finally:
         for path in RECORDED:
             bring(checkout / path, record / path.name)
-    call(checkout, environment, "dvc", "repro", "--single-item", "evaluate")
     for path in sorted((checkout / OUT_OF_FOLD_FOLDER).glob("*.csv")):
         target = reports / "oof" / path.name
         merge_rows(path, target)
         wrote(target)
-    if own_seed == default_seed:
-        for name in ("evaluation.md", "metrics.json", "plots", "validity.html", "validity.json"):
-            bring(checkout / REPORTS / name, reports / name)
     say("now: make table")
+
+
+def report(checkout: Path, environment: dict[str, str], reports: Path) -> None:
+    """Run what measures the models, and bring its reports back to `reports`.
+
+    Each stage finds its last report there, in place of the default run's, which the commit brought along: where nothing
+    else has changed, it is not run again. `robustness` needs weights, which a new clone may lack.
+    """
+    stages = [*REPORTED]
+    if missing := without_weights(checkout):
+        say(f"robustness is not measured: no weights of {', '.join(missing)} are in {checkout}; its report stays")
+        stages.remove("robustness")
+    names = [name for stage in stages for name in REPORTED[stage]]
+    for name in names:
+        lay(reports / name, checkout / REPORTS / name)
+    call(checkout, environment, "dvc", "repro", "--single-item", *stages)
+    for name in names:
+        bring(checkout / REPORTS / name, reports / name)
+
+
+def without_weights(checkout: Path) -> list[str]:
+    """The checkout's models whose first fold is not on this disk."""
+    params = checkout / PARAMS_FILE
+    models, folds = read_params("models", tuple[str, ...], params), read_params("folds", tuple[int, ...], params)
+    return [model for model in models if not (checkout / model_folder(model, folds[0])).exists()]
 
 
 def check_out(folder: Path) -> None:
@@ -85,7 +116,8 @@ def check_out(folder: Path) -> None:
 def set_up(checkout: Path, environment: dict[str, str], profile: str, seed: int) -> None:
     """Set the profile in a checkout, and share this one's DVC cache with it."""
     call(checkout, environment, "python", "-m", "pipelines.profile", "--name", profile, "--seed", str(seed))
-    call(checkout, environment, "dvc", "cache", "dir", "--local", str(Path(".dvc/cache").resolve()))
+    if not (checkout / ".dvc" / "config.local").exists():
+        call(checkout, environment, "dvc", "cache", "dir", "--local", str(Path(".dvc/cache").resolve()))
 
 
 def take_up(checkout: Path, record: Path) -> None:
@@ -111,16 +143,20 @@ def stage_environment() -> dict[str, str]:
 
 
 def bring(source: Path, target: Path) -> None:
+    """`lay`, and say what was written."""
+    if source.exists():
+        lay(source, target)
+        wrote(target)
+
+
+def lay(source: Path, target: Path) -> None:
     """Put a copy of a file or folder in the place of another; nothing where there is none."""
-    if not source.exists():
-        return
     if source.is_dir():
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target)
-    else:
+    elif source.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-    wrote(target)
 
 
 def call(folder: Path, environment: dict[str, str], *command: str) -> None:

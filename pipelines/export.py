@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 
-from data.tables import ESSAYS_FILE, FOLDS_FILE
+from data.tables import ESSAYS_FILE, ESSAYS_SCHEMA, FOLDS_FILE, FOLDS_SCHEMA, read_table
 from essays.calibration import read_calibration
 from essays.console import run, say, wrote
 from essays.encoding import TOKENIZER_FILE
@@ -58,7 +57,7 @@ def main() -> None:
         shutil.copyfile(source / TOKENIZER_FILE, folder / TOKENIZER_FILE)
     # Essays that the model did not learn from: on those an error of the graph would show.
     scores = read_fold_scores(scores_folder(model, fold) / SCORES_FILE)
-    essays = pq.read_table(ESSAYS_FILE, columns=["essay_id", "prompt_id", "text"]).to_pandas()
+    essays = read_table(ESSAYS_FILE, ESSAYS_SCHEMA).select(["essay_id", "prompt_id", "text"]).to_pandas()
     unseen = essays[essays.essay_id.isin(set(scores.essay_ids.tolist()))]
     calibration = read_calibration(calibration_file(model, fold))
     sample = sample_essays(unseen, loaded.spec.prompt_ids, config.num_parity_essays)
@@ -156,7 +155,7 @@ def _kept(graphs: Mapping[Precision, Graph], passed: Sequence[PrecisionParity], 
 
 
 def _train_ids(fold: int) -> set[str]:
-    parts = fold_parts(pq.read_table(FOLDS_FILE), fold)
+    parts = fold_parts(read_table(FOLDS_FILE, FOLDS_SCHEMA), fold)
     return {essay_id for essay_id, part in parts.items() if part == "train"}
 
 

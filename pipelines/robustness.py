@@ -19,8 +19,11 @@ from essays.params import read_params
 from training.behaviours import ROBUSTNESS_FILE, Behaviour, write_behaviours
 from training.fold_scores import calibration_file, fold_parts, model_folder, scores_folder
 from training.models import load_model
+from training.models.spec import read_spec
 from training.report import write_page
 from training.robustness import (
+    LEAST_SENTENCES,
+    LEAST_WORDS,
     Case,
     CaseMaker,
     Changes,
@@ -45,14 +48,14 @@ def main() -> None:
         leave([], {}, {}, fold)
         return
     parts = fold_parts(read_table(FOLDS_FILE, FOLDS_SCHEMA), fold)
-    first = load_model(model_folder(models[0], fold))
-    test = [
-        essay
-        for essay in read_essay_rows()
-        if parts[essay.essay_id] == "test" and essay.prompt_id in first.spec.prompt_ids
-    ]
+    known = read_spec(model_folder(models[0], fold)).prompt_ids
+    test = [essay for essay in read_essay_rows() if parts[essay.essay_id] == "test" and essay.prompt_id in known]
     gate = Gate([read_gate_profile(GATE_FOLDER / GATE_FILE)])
     maker = CaseMaker(test, gate, max(config.num_essays, config.num_essays_of_encoders), config.seed)
+    if not maker.sample:
+        say(f"nothing to measure: no test essay has {LEAST_WORDS} words in {LEAST_SENTENCES} sentences")
+        leave([], {}, {}, fold)
+        return
     cases = maker.cases()
     say(f"{len(cases)} texts of {sum(map(len, maker.sample.values()))} essays on {len(maker.sample)} prompts")
     measure(maker, cases, models, fold, config)
@@ -66,7 +69,7 @@ def measure(
     scores, changes, num_essays = {}, {}, {}
     for model in models:
         loaded = load_model(model_folder(model, fold))
-        is_slow = loaded.spec.kind == "encoder"
+        is_slow = loaded.spec.kind in ("encoder", "decoder")
         num_essays[model] = config.num_essays_of_encoders if is_slow else config.num_essays
         scores[model] = score_cases(loaded, read_calibration(calibration_file(model, fold)), cases, num_essays[model])
         changes[model] = changes_of(cases, scores[model])

@@ -1,8 +1,8 @@
 """`make served`: models of all nine prompts, refit on all essays, published in place of the default run's.
 
 Runs the stages under the profile `served` in a checkout of its own, as `pipelines.crossval` does: nothing here changes
-but the store, and `reports/served.json`, which says that the service gives the pipeline's grades. Killed, it goes on
-where it was.
+but the store, `reports/served.json`, which says that the service gives the pipeline's grades, and `reports/served/`,
+what the gate for nine prompts finds. Killed, it goes on where it was.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from essays.console import run, say
 from essays.params import read_params
-from pipelines.crossval import bring, call, check_out, set_up, stage_environment
+from pipelines.crossval import REPORTED, REPORTS, bring, call, check_out, set_up, stage_environment
 from pipelines.served_grades import REPORT_FILE
 
 CHECKOUT = Path("out/served")
@@ -36,6 +36,8 @@ def served(override: str | None, publish: bool) -> None:
     call(CHECKOUT, environment, "dvc", "repro", "package-ensemble")
     call(CHECKOUT, environment, "python", "-m", "pipelines.served_grades")
     bring(CHECKOUT / REPORT_FILE, REPORT_FILE)
+    for name in REPORTED["gate"]:
+        bring(CHECKOUT / REPORTS / name, REPORTS / PROFILE / name)
     if publish:
         reason = ["--override", override] if override else []
         call(CHECKOUT, environment, "python", "-m", "pipelines.publish", *reason)

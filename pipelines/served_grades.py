@@ -17,10 +17,9 @@ from pathlib import Path
 
 import httpx
 import pandas as pd
-import pyarrow.parquet as pq
 from pydantic import SecretStr
 
-from data.tables import ESSAYS_FILE
+from data.tables import ESSAYS_FILE, ESSAYS_SCHEMA, read_table
 from essays.calibration import read_calibration
 from essays.console import Progress, run, say, wrote
 from essays.ensemble import ENSEMBLE
@@ -137,7 +136,7 @@ def pipeline_grades(model: str, fold: int) -> dict[str, Graded]:
 
 def held_out_essays(essay_ids: Collection[str], per_prompt: int) -> pd.DataFrame:
     """Up to so many of these essays on each prompt, spread over their lengths, that the service's gate lets pass."""
-    table = pq.read_table(ESSAYS_FILE, columns=["essay_id", "prompt_id", "text"]).to_pandas()
+    table = read_table(ESSAYS_FILE, ESSAYS_SCHEMA).select(["essay_id", "prompt_id", "text"]).to_pandas()
     mine = table[table.essay_id.isin(essay_ids)]
     passing = mine[mine.text.map(_is_scorable).astype(bool)]
     say(f"{len(mine)} held-out essays, of which the gate refuses {len(mine) - len(passing)}")

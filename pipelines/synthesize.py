@@ -3,14 +3,12 @@
 import argparse
 
 from data.corpora import RAW_FOLDER
-from data.synthetic.children import SYNTHETIC_FILE, children_table
+from data.synthetic.children import SYNTHETIC_FILE, Child, children_table
 from data.synthetic.config import SynthesizeConfig
-from data.synthetic.unlabelled import read_unlabelled
 from data.tables import write_table
 from essays.console import run, wrote
 from essays.params import read_params
 from training.config import TrainConfig
-from training.synthesis import read_sources, synthesize_fold
 
 
 def main() -> None:
@@ -21,13 +19,22 @@ def main() -> None:
     ).parse_args()
     config, folds = read_params("synthesize", SynthesizeConfig), read_params("folds", tuple[int, ...])
     trained, seed = read_params("train", dict[str, TrainConfig]), read_params("seed", int)
-    children = []
-    if config.kinds:
-        unlabelled = read_unlabelled(RAW_FOLDER / "asap-aes") if "teacher" in config.kinds else []
-        sources = read_sources(trained, seed, unlabelled)
-        children = [child for fold in folds for child in synthesize_fold(config, sources, fold)]
+    children = make_children(config, folds, trained, seed) if config.kinds else []
     write_table(children_table(children), SYNTHETIC_FILE)
     wrote(SYNTHETIC_FILE, f"{len(children)} synthetic essays of {', '.join(config.kinds) or 'no kind'}")
+
+
+def make_children(
+    config: SynthesizeConfig, folds: tuple[int, ...], trained: dict[str, TrainConfig], seed: int
+) -> list[Child]:
+    """The children of every fold; `seed` is that of training, for teachers. Raises BadCorpus, BadParams."""
+    # Torch takes seconds, and by default nothing is made.
+    from data.synthetic.unlabelled import read_unlabelled
+    from training.synthesis import read_sources, synthesize_fold
+
+    unlabelled = read_unlabelled(RAW_FOLDER / "asap-aes") if "teacher" in config.kinds else []
+    sources = read_sources(trained, seed, unlabelled)
+    return [child for fold in folds for child in synthesize_fold(config, sources, fold)]
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from data.rows import Essay
 from essays.console import run
 from essays.ensemble import ENSEMBLE
 from essays.errors import StageFailed
+from essays.params import read_params
 from training.baselines import BASELINES
-from training.benchmark_table import benchmark_table, model_cells, trust_table
+from training.benchmark_table import benchmark_table, model_cells, require_every_essay, trust_table
 from training.evaluate import rater_pairs
+from training.evaluation_config import EvaluateConfig
 from training.out_of_fold import read_rows
 
 DEFAULT_FOLDER = Path("reports/asap/oof")
@@ -36,7 +38,9 @@ def lines(folder: Path, corpus: CorpusName) -> list[str]:
     essays = read_essays(corpus)
     by_id = {essay.essay_id: essay for essay in essays}
     models = [model_cells(path.stem, read_rows(path), by_id) for path in files]
-    shown = benchmark_table(models, rater_pairs(essays))
+    for model in models:
+        require_every_essay(model, by_id)
+    shown = benchmark_table(models, rater_pairs(essays), read_params("evaluate", EvaluateConfig))
     for model in models:
         if model.model not in BASELINES:
             shown += ["", *trust_table(model)]

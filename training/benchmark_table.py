@@ -1,6 +1,6 @@
 """The benchmark's table, computed again from out-of-fold scores and the corpus's human scores."""
 
-import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from data.rows import Essay
 from essays.errors import StageFailed
 from essays.metrics import (
-    bootstrap_qwk,
     fisher_mean,
     percentile_interval,
     quadratic_weighted_kappa,
@@ -19,12 +18,10 @@ from essays.metrics import (
     standardized_mean_difference,
 )
 from essays.prompts import Prompt, get_prompt
-from training.evaluate import RaterPairs, human_agreement
+from training.evaluate import RaterPairs, human_agreement, qwk_draws
+from training.evaluation_config import EvaluateConfig
 from training.out_of_fold import OutOfFold
 from training.report import number, table
-
-NUM_RESAMPLES = 500
-COVERAGE = 0.95
 
 
 @dataclass(frozen=True)
@@ -43,10 +40,9 @@ class Cell:
         """Agreement with the human scores."""
         return quadratic_weighted_kappa(self.grades, self.human, self.prompt.score_range)
 
-    def draws(self) -> NDArray[np.float64]:
-        """Bootstrap draws of `qwk`, (NUM_RESAMPLES,)."""
-        seed = (self.fold, zlib.crc32(self.prompt.prompt_id.encode()))
-        return bootstrap_qwk(self.grades, self.human, self.prompt.score_range, num_resamples=NUM_RESAMPLES, seed=seed)
+    def draws(self, num_resamples: int) -> NDArray[np.float64]:
+        """Bootstrap draws of `qwk`, (num_resamples,): those of the run's own report."""
+        return qwk_draws(self.prompt, self.grades, self.human, num_resamples, self.seed, self.fold)
 
 
 @dataclass(frozen=True)
@@ -86,14 +82,14 @@ class ModelCells:
         ]
         return float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else float("nan")
 
-    def interval(self) -> tuple[float, float]:
+    def interval(self, config: EvaluateConfig) -> tuple[float, float]:
         """Bootstrap interval of the first seed's plain mean, essays drawn within each fold and prompt."""
         cells = [cell for cell in self.cells if cell.seed == self.seeds[0]]
         by_prompt = [
-            np.mean([cell.draws() for cell in cells if cell.prompt.prompt_id == prompt_id], axis=0)
+            np.mean([cell.draws(config.num_resamples) for cell in cells if cell.prompt.prompt_id == prompt_id], axis=0)
             for prompt_id in self.prompt_ids
         ]
-        return percentile_interval(np.mean(by_prompt, axis=0), COVERAGE)
+        return percentile_interval(np.mean(by_prompt, axis=0), config.interval_coverage)
 
 
 def model_cells(model: str, rows: Iterable[OutOfFold], essays: Mapping[str, Essay]) -> ModelCells:
@@ -119,17 +115,33 @@ def model_cells(model: str, rows: Iterable[OutOfFold], essays: Mapping[str, Essa
     )
 
 
-def benchmark_table(models: Sequence[ModelCells], raters: RaterPairs) -> list[str]:
+def require_every_essay(model: ModelCells, essays: Mapping[str, Essay]) -> None:
+    """Pass a model that each seed tested on every essay once: the mean of some folds is not the benchmark's.
+
+    Raises StageFailed.
+    """
+    for seed in model.seeds:
+        tested = Counter(essay_id for cell in model.cells if cell.seed == seed for essay_id in cell.essay_ids)
+        missing, repeated = len(essays.keys() - tested.keys()), sum(count > 1 for count in tested.values())
+        if missing or repeated:
+            raise StageFailed(
+                f"{model.model}, seed {seed}: {missing} of {len(essays)} essays have no score, {repeated} have several;"
+                f" `make crossval SEED={seed}` makes them whole"
+            )
+
+
+def benchmark_table(models: Sequence[ModelCells], raters: RaterPairs, config: EvaluateConfig) -> list[str]:
     """A row for each model and a column for each prompt: means of fold QWKs; rater 1 with rater 2 above them."""
     prompt_ids = models[0].prompt_ids
-    header = ["", *prompt_ids, "mean", "95 % interval", "Fisher-z mean", "seeds", "s.d. over seeds"]
+    interval = f"{config.interval_coverage:.0%} interval"
+    header = ["", *prompt_ids, "mean", interval, "Fisher-z mean", "seeds", "s.d. over seeds"]
     humans = [_human_qwk(models[0].of(prompt_id), raters) for prompt_id in prompt_ids]
     rows = [
         ["two raters", *map(number, humans), number(float(np.mean(humans))), "", number(fisher_mean(humans)), "", ""]
     ]
     for model in models:
         kappas = [model.qwk(prompt_id) for prompt_id in prompt_ids]
-        low, high = model.interval()
+        low, high = model.interval(config)
         rows.append(
             [
                 model.model,

@@ -146,8 +146,18 @@ class Evaluator:
         )
 
     def _draws(self, fold: int, prompt: Prompt, grades: NDArray, human: NDArray) -> NDArray[np.float64]:
-        seed = (self.seed, fold, zlib.crc32(prompt.prompt_id.encode()))
-        return bootstrap_qwk(grades, human, prompt.score_range, num_resamples=self.config.num_resamples, seed=seed)
+        return qwk_draws(prompt, grades, human, self.config.num_resamples, self.seed, fold)
+
+
+def qwk_draws(
+    prompt: Prompt, grades: NDArray, human: NDArray, num_resamples: int, seed: int, fold: int
+) -> NDArray[np.float64]:
+    """Bootstrap draws of QWK, (num_resamples,), of grades and human scores, (N,): other ones for each prompt and fold.
+
+    `seed` is that of the run: whoever measures it again gets the same interval.
+    """
+    own_seed = (seed, fold, zlib.crc32(prompt.prompt_id.encode()))
+    return bootstrap_qwk(grades, human, prompt.score_range, num_resamples=num_resamples, seed=own_seed)
 
 
 def band_results(

@@ -16,6 +16,7 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
 from essays.english import learn_word_order, long_share, order_score
+from essays.errors import StageFailed
 from essays.gate import MIN_WORDS
 from essays.gate_profile import (
     NUM_BUCKETS,
@@ -107,7 +108,10 @@ def bucket_rows(rows: Sequence[NDArray[np.int64]]) -> sparse.csr_matrix:
 
 
 def fit_gate(essays: Sequence[ReadEssay], tasks: Mapping[str, str], config: GateConfig) -> GateProfile:
-    """The profile of these training essays; `tasks` are the texts that writers had, by prompt, where they are known."""
+    """The profile of these training essays; `tasks` are the texts that writers had, by prompt, where they are known.
+
+    Raises StageFailed for a prompt whose essays are all too short to be scored.
+    """
     order = learn_word_order(essay.sentences for essay in essays)
     fitter = _Fitter(essays, order.ratios(), config.false_alarms)
     prompt_ids = sorted({essay.prompt_id for essay in essays})
@@ -126,6 +130,11 @@ class _Fitter:
 
     def profile(self, prompt_id: str, task: str | None) -> PromptProfile:
         own = [essay for essay in self.essays if essay.prompt_id == prompt_id]
+        if not own:
+            raise StageFailed(
+                f"{prompt_id}: no training essay has {MIN_WORDS} words, and the service scores none that is shorter;"
+                " leave the prompt out"
+            )
         known = None if task is None else shingles(read_essay(prompt_id, task).words)
         copied = [] if known is None else [share_found_in(shingles(essay.words), known) for essay in own]
         return PromptProfile(

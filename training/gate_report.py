@@ -103,15 +103,15 @@ class GateEvaluator:
             recalls.append(float(np.mean(scores < profile.least_topic)))
         return UnseenTopic(prompt_id, float(np.mean(recalls)), min(recalls))
 
-    def time(self) -> GateTime:
-        """Of all rules on the good essays, as this machine is now."""
+    def time(self) -> GateTime | None:
+        """Of all rules on the good essays, as this machine is now; None where there are none."""
         taken = []
         for prompt_id, own in self.good.items():
             for essay in own:
                 started = time.perf_counter()
                 self.gate.findings(essay.text, prompt_id)
                 taken.append((time.perf_counter() - started) * 1000)
-        return GateTime(float(np.median(taken)), float(np.quantile(taken, 0.95)))
+        return GateTime(float(np.median(taken)), float(np.quantile(taken, 0.95))) if taken else None
 
     def _recall(self, bad: Sequence[str], reason: str, prompt_id: str) -> float:
         return float(
@@ -212,4 +212,4 @@ _UNSEEN = """\
 Above, off-topic essays answer prompts whose training essays the head has seen. Here each such prompt is left out of its
 training in turn.
 """
-_UNMEASURED = "Nothing was measured: the fold for serving has no test essays.\n"
+_UNMEASURED = "Nothing was measured: no test essay has words enough to be scored.\n"

@@ -54,7 +54,7 @@ class RobustnessConfig(Section):
     num_essays: int = Field(ge=1)
     """Test essays of each prompt for a model that is fast."""
     num_essays_of_encoders: int = Field(ge=1)
-    """The same for a transformer."""
+    """The same for a transformer that learned: an encoder or a decoder."""
     seed: int
     """Chooses essays, and what is done to them."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from data.folds import SplitConfig
 from data.rows import Essay
 from essays.calibration import Calibration
 from essays.errors import StageFailed
@@ -35,6 +36,18 @@ class TraitsConfig(Section):
     """Of `models`, those that get heads where their essays have traits; each must make pooled states of tokens."""
     penalties: tuple[float, ...] = Field(min_length=1)
     """Ridge penalties to choose from on dev, in the unit of `training.refit`; no change is always among the choices."""
+
+
+@dataclass(frozen=True)
+class TraitSettings:
+    """What params.yaml says, for one model's traits."""
+
+    traits: TraitsConfig
+    fold: int
+    split: SplitConfig
+    calibrate: CalibrateConfig
+    evaluate: EvaluateConfig
+    seed: int
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.speed.subject import BUNDLE_FOLDER, Subject
+from benchmarks.speed.subject import Subject
 from essays.bundle import read_bundle_manifest
 from essays.errors import StageFailed
 from essays.registry import move_champion, pointer_to, publish_bundle
 from essays.settings import StoreSettings
 from essays.store import open_store
+from export.bundles import BUNDLE_FOLDER
 
 
 def service_variables(subject: Subject, folder: Path, *, every_model: bool) -> dict[str, str]:

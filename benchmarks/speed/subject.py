@@ -5,6 +5,7 @@ essay at a time. Torch peers load the checkpoint that the graph was exported fro
 """
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,10 @@ from essays.prompts import get_prompt
 from essays.registry import read_champion
 from essays.settings import Settings, load_settings
 from essays.store import open_store
+from export.bundles import BUNDLE_FOLDER
+from training.fold_scores import model_folder
 
-BUNDLE_FOLDER = Path("out/bundles")
-MODEL_FOLDER = Path("out/models")
+# As in `training.models.spec`, whose package would import torch.
 SPEC_FILE = "model.json"
 _MOST_BYTES = 4_000_000_000
 
@@ -77,7 +79,7 @@ def find_subject(name: str, bundle: Path | None, weights: Path | None, folder: P
     target = folder / entry.sha256[:16]
     if not (target / MANIFEST_FILE).exists():
         staging = target.with_suffix(".part")
-        _remove(staging)
+        shutil.rmtree(staging, ignore_errors=True)
         verify_and_extract(path, entry, staging)
         staging.rename(target)
     return Subject(
@@ -130,7 +132,7 @@ def flop_per_essay(subject: Subject, expected: Sequence[Expected]) -> float | No
 
 def _checkpoint(name: str) -> Path:
     """Of the fold whose model the export stage takes."""
-    return MODEL_FOLDER / name / f"fold-{read_params('folds', tuple[int, ...])[0]}"
+    return model_folder(name, read_params("folds", tuple[int, ...])[0])
 
 
 def _local_bundle(name: str) -> Path | None:
@@ -145,10 +147,3 @@ def _champion(name: str, folder: Path) -> Path:
     path = folder / f"{name}-{pointer.version}.zip"
     store.download(pointer.key, path, max_bytes=_MOST_BYTES, size_bytes=pointer.size_bytes)
     return path
-
-
-def _remove(folder: Path) -> None:
-    for path in folder.glob("*"):
-        path.unlink()
-    if folder.exists():
-        folder.rmdir()

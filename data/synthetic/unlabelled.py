@@ -3,6 +3,7 @@
 The file is optional (`data.corpora`). Its ids are apart from the training set's, and it belongs to no fold.
 """
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,13 +34,13 @@ def read_unlabelled(folder: Path) -> list[UnlabelledEssay]:
             f"{path}: no such file, and `teacher` labels its essays; name asap-aes under `corpora` and fetch, lay the"
             " owner's file there, or take `teacher` out of synthesize.kinds"
         )
-    sheet = openpyxl.load_workbook(path, read_only=True).worksheets[0]
-    rows = sheet.iter_rows(values_only=True)
-    header = list(next(rows, ()))
-    if missing := [column for column in _COLUMNS if column not in header]:
-        raise BadCorpus(f"{path}: no column {', '.join(missing)}; is it the owner's file?")
-    places = [header.index(column) for column in _COLUMNS]
-    return [_essay(*(row[place] for place in places)) for row in rows if row[places[0]] is not None]
+    with closing(openpyxl.load_workbook(path, read_only=True)) as book:
+        rows = book.worksheets[0].iter_rows(values_only=True)
+        header = list(next(rows, ()))
+        if missing := [column for column in _COLUMNS if column not in header]:
+            raise BadCorpus(f"{path}: no column {', '.join(missing)}; is it the owner's file?")
+        places = [header.index(column) for column in _COLUMNS]
+        return [_essay(*(row[place] for place in places)) for row in rows if row[places[0]] is not None]
 
 
 def _essay(number: object, essay_set: object, text: object) -> UnlabelledEssay:

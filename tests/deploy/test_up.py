@@ -47,8 +47,14 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 def with_one_small_model(params: dict[str, Any]) -> dict[str, Any]:
     ngrams = {"shortest": 1, "longest": 3, "num_buckets": 4096}
     lexical = {**params["train"]["lexical"], "ngrams": ngrams, "feature_shares": [0.3], "penalties": [1.0]}
-    export = {**params["export"], "num_parity_essays": 20}
-    return {**params, "models": ["lexical"], "train": {"lexical": lexical}, "export": export}
+    fewer = {
+        "gate": {"num_essays": 5},
+        "robustness": {"num_essays": 1, "num_essays_of_encoders": 1},
+        "evaluate": {"num_resamples": 100},
+        "export": {"num_parity_essays": 20},
+    }
+    changed = {section: params[section] | values for section, values in fewer.items()}
+    return {**params, **changed, "models": ["lexical"], "train": {"lexical": lexical}}
 
 
 @pytest.fixture

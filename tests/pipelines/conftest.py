@@ -103,6 +103,7 @@ def small(params: dict, word_vectors: Path) -> dict:
         "models": list(MODELS),
         "folds": [FOLD],
         "train": {"lexical": lexical, "lstm": lstm},
+        "gate": params["gate"] | {"num_essays": 2},
         "export": params["export"] | {"num_parity_essays": 30},
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from essays.bundle import read_bundle_manifest, verify_and_extract
 from essays.calibration import read_calibration, write_calibration
@@ -33,6 +34,13 @@ def test_nothing_is_scored_but_dev_and_nothing_is_measured(checkout: Path) -> No
         assert scores.prompts() == sorted(all_prompts())
     assert json.loads((checkout / "reports/metrics.json").read_text()) == {}
     assert "Nothing was measured" in (checkout / "reports/evaluation.md").read_text("utf-8")
+
+
+def test_what_is_said_of_the_gate_was_measured_on_its_twin_which_had_not_seen_the_test_essays(checkout: Path) -> None:
+    report = json.loads((checkout / "reports/gate.json").read_text())
+    assert report["fold"] == 0
+    assert {row["prompt_id"] for row in report["rows"]} == set(all_prompts())
+    assert "(fold 0)" in (checkout / "reports/gate.md").read_text("utf-8")
 
 
 def test_a_served_model_covers_every_prompt_and_names_the_runs_that_its_numbers_come_from(
@@ -84,3 +92,17 @@ def test_a_service_that_grades_otherwise_is_named(checkout: Path, in_checkout: S
             in_checkout("served_grades", "--per-prompt", "1")
     finally:
         path.write_bytes(kept)
+
+
+def test_essays_too_short_to_be_changed_leave_an_empty_report(checkout: Path, in_checkout: Stage) -> None:
+    """Here each essay is one sentence."""
+    params, measured = checkout / "params.yaml", checkout / "out/models/lexical/fold-0"
+    kept = params.read_text("utf-8")
+    params.write_text(yaml.safe_dump(yaml.safe_load(kept) | {"folds": [0]}), "utf-8")
+    measured.symlink_to(f"fold-{FOLD}")
+    try:
+        in_checkout("robustness")
+        assert json.loads((checkout / "reports/robustness.json").read_text()) == []
+    finally:
+        params.write_text(kept, "utf-8")
+        measured.unlink()

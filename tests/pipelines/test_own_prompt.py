@@ -92,6 +92,8 @@ def test_a_fault_in_the_table_stops_it_before_anything_is_written(project: Path,
     assert (untitled.returncode, "a new prompt needs --title" in untitled.stderr) == (2, True)
     nothing = add(project, "--csv", tmp_path / "few.csv", "--replace")
     assert (nothing.returncode, "there is nothing to replace" in nothing.stderr) == (2, True)
+    renamed = add(project, "--csv", tmp_path / "few.csv", "--replace", "--title", "T", "--high", "9")
+    assert (renamed.returncode, "leave out --title, --high" in renamed.stderr) == (2, True)
     assert tracked(project) == before
     assert not (project / "data/raw").exists()
 

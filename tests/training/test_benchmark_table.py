@@ -12,10 +12,10 @@ from essays.metrics import quadratic_weighted_kappa
 from essays.params import read_params
 from essays.prompts import get_prompt
 from tests.training.simulation import joined, simulated_scores
-from training.benchmark_table import benchmark_table, model_cells, trust_table
+from training.benchmark_table import benchmark_table, model_cells, require_every_essay, trust_table
 from training.calibrate import fit_calibration
 from training.evaluate import rater_pairs
-from training.evaluation_config import CalibrateConfig
+from training.evaluation_config import CalibrateConfig, EvaluateConfig
 from training.out_of_fold import HEADER, OutOfFold, merge_rows, out_of_fold, read_rows, write_rows
 
 ROWS = [OutOfFold(7, 0, "asap-1", 0.25, 1.0), OutOfFold(7, 1, "asap-2", 0.7512344, 2.0)]
@@ -97,13 +97,24 @@ def test_table_is_the_mean_of_fold_kappas(scores, calibration, essays) -> None:
     assert by_fold[0] - by_fold[1] > 0.3
     assert cells.qwk("asap-3") == pytest.approx(np.mean(by_fold))
     assert cells.mean_qwk() == pytest.approx(np.mean([cells.qwk("asap-1"), cells.qwk("asap-3")]))
-    low, high = cells.interval()
+    config = read_params("evaluate", EvaluateConfig)
+    low, high = cells.interval(config)
     assert low < cells.mean_qwk() < high
-    lines = benchmark_table([cells], rater_pairs(list(essays.values())))
+    lines = benchmark_table([cells], rater_pairs(list(essays.values())), config)
     assert lines[0].split(" | ")[1:4] == ["asap-1", "asap-3", "mean"]
     assert lines[2].startswith("| two raters |")
     assert f" {cells.mean_qwk():.3f}".replace(" 0.", " .") in lines[3]
     assert trust_table(cells)[2].startswith("| asap-1 | 300 |")
+
+
+def test_a_model_with_a_fold_missing_or_doubled_makes_no_table(scores, calibration, essays) -> None:
+    rows = out_of_fold(0, 7, scores, calibration)
+    tested = {row.essay_id: essays[row.essay_id] for row in rows}
+    require_every_essay(model_cells("lstm", rows, tested), tested)
+    with pytest.raises(StageFailed, match=r"lstm, seed 7: 10 of 600 essays have no score, 0 have several"):
+        require_every_essay(model_cells("lstm", rows[10:], tested), tested)
+    with pytest.raises(StageFailed, match="0 of 600 essays have no score, 600 have several"):
+        require_every_essay(model_cells("lstm", [*rows, *out_of_fold(1, 7, scores, calibration)], tested), tested)
 
 
 def test_deviation_is_over_seeds(scores, calibration, essays) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from data.rows import Essay
+from essays.errors import StageFailed
 from essays.gate import Gate
 from essays.gate_profile import GateProfile, read_gate_profile, write_gate_profile
 from training.gate_fit import GateConfig, fit_gate, read_essay
@@ -63,6 +64,12 @@ def test_the_profile_is_the_same_again_and_after_a_file_and_holds_no_word(
     assert read_gate_profile(tmp_path / "gate.json") == profile
     written = (tmp_path / "gate.json").read_text()
     assert not any(word in written for words in TOPICS.values() for word in words)
+
+
+def test_a_prompt_whose_essays_are_all_too_short_is_named(essays: list[Essay]) -> None:
+    short = [read_essay("asap-3", "We all know what it is.")] * 4
+    with pytest.raises(StageFailed, match="asap-3: no training essay has 21 words"):
+        fit_gate([*short, *(read_essay(essay.prompt_id, essay.text) for essay in essays)], {}, CONFIG)
 
 
 def test_a_prompt_alone_has_no_topic_to_miss(essays: list[Essay]) -> None:
