@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
     parser.add_argument("--sizes", nargs="+", type=int, default=[1_000, 20_000, 100_000], help="entries of the stores")
     parser.add_argument("--essays", type=int, default=500, help="essays of the replay (default: 500)")
-    parser.add_argument("--proving", type=int, default=600, help="other essays, to prove the near tier (default: 600)")
+    parser.add_argument("--proving", type=int, default=800, help="other essays, to prove the near tier (default: 800)")
     parser.add_argument("--bundles", type=Path, default=Path("out/bundles"), help="folder of packaged models")
     parser.add_argument("--table", type=Path, default=ESSAYS_FILE, help="the prepared essays")
     parser.add_argument("--models-note", help="what to say of the models, where they are stand-ins")

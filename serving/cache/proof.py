@@ -18,9 +18,9 @@ from serving.cache.sql_store import Check
 
 CLOSE_ABOVE = 0.01
 """The tier closes, with an alarm, when more changed grades than this can no longer be excluded."""
-OPEN_BELOW = 0.006
+OPEN_BELOW = 0.0075
 """It opens when so many can be, of `MIN_GRADES` at least."""
-MIN_GRADES = 1_000
+MIN_GRADES = 1_500
 MIN_SHIFTS = 100
 """Before so many shifts there is no risk, and before so many risks no limit: nothing to hand out."""
 AIM = 0.003
