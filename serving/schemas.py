@@ -87,7 +87,7 @@ CacheTier = Literal["exact", "near", "miss", "bypass", "off"]
 
 
 class CacheMarker(Schema):
-    """Where the score came from. An ensemble's is that of its members: one computed is a miss, one near is near."""
+    """Where the score came from. An ensemble's is its members': one near is near, else one computed is a miss."""
 
     tier: CacheTier = "off"
     """`exact`: of this essay, kept. `near`: of an essay that differs by at most two words. `miss`: computed now.
@@ -407,7 +407,7 @@ class NearInfo(Schema):
     bound: float
     """Upper 95 % bound of the share of changed grades."""
     gap: float | None
-    """How far one word moves a raw unit score, at most, 99 % of the time; null while that is not known."""
+    """How far one word of 400 moves a raw unit score, at most, 99 % of the time; null while that is not known."""
     alarm: str | None
 
 

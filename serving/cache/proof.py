@@ -1,8 +1,8 @@
 """Whether near-duplicates may get a kept score: shown by scoring some of them anyway, model by model.
 
-Two things are learned. The *gap* between the kept and the real raw unit score gives a margin: a kept score that stands
-nearer than that to another grade is not handed out. And of those that would have been, how often the *grade* had been
-another: the upper 95 % bound of that share opens the tier, and closes it with an alarm.
+Two things are learned. The *shifts* from kept raw unit scores to the real ones: the share of them that would change a
+grade of an answer is that answer's *risk*, and those of least risk are handed out. And of those that would have been,
+how often a grade had been another: the upper 95 % bound of that share opens the tier, and closes it with an alarm.
 """
 
 import math
@@ -12,18 +12,20 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from serving.cache.sql_store import Check, CheckKind
+from serving.cache.sql_store import Check
 
 CLOSE_ABOVE = 0.01
 """The tier closes, with an alarm, when more changed grades than this can no longer be excluded."""
-OPEN_BELOW = 0.005
-"""It opens when so many can be: 600 in a row with the same grade. Half of the other, or one bad case would close it."""
-MIN_GAPS = 100
-"""Before so many gaps there is no margin, and nothing to hand out."""
-AIM = 0.001
-"""The share of changed grades that the margin is chosen for; what comes of it is verified."""
-_KEPT_GAPS = 2_000
+OPEN_BELOW = 0.0075
+"""It opens when so many can be, of `MIN_GRADES` at least."""
+MIN_GRADES = 1_500
+MIN_SHIFTS = 100
+"""Before so many shifts there is no risk, and before so many risks no limit: nothing to hand out."""
+AIM = 0.003
+"""The share of changed grades that is expected among what is handed out; what comes of it is verified."""
+_KEPT_SHIFTS = 2_000
 _KEPT_GRADES = 5_000
 KEPT_CHECKS = 20_000
 
@@ -34,62 +36,60 @@ class Proof:
     """What is known of each model, by the digest of its artifact."""
 
     def __init__(self) -> None:
-        self._gaps: defaultdict[tuple[str, str], deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT_GAPS))
-        """By subject and number of edits: two words move a score further than one."""
-        self._grades: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT_GRADES))
+        self._shifts: defaultdict[tuple[str, int, int], deque[tuple[float, ...]]] = defaultdict(
+            lambda: deque(maxlen=_KEPT_SHIFTS)
+        )
+        """By subject, edits (two words move a score further than one) and number of grades in an answer."""
+        self._risks: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT_GRADES))
+        self._changed: defaultdict[str, deque[bool]] = defaultdict(lambda: deque(maxlen=_KEPT_GRADES))
         self._proved: set[str] = set()
         self._alarms: dict[str, str] = {}
 
     def load(self, checks: Sequence[Check], alarms: Mapping[str, str]) -> None:
         """Start again from what is kept, by this and other instances."""
-        self._gaps.clear()
-        self._grades.clear()
+        for known in (self._shifts, self._risks, self._changed):
+            known.clear()
         self._alarms = dict(alarms)
         for check in checks:
-            if check.kind == "grade":
-                self._grades[check.subject].append(check.value)
-            else:
-                self._gaps[check.subject, check.kind].append(check.value)
-        self._proved = {subject for subject in self._grades if self._holds(subject)}
+            self._take(check)
+        self._proved = {subject for subject in list(self._changed) if self._holds(subject)}
 
     def add(self, check: Check) -> str | None:
         """Learn from one; the reason of an alarm that it raises, if it does."""
-        if check.kind != "grade":
-            self._gaps[check.subject, check.kind].append(check.value)
+        self._take(check)
+        subject = check.subject
+        if check.changed is None:
             return None
-        self._grades[check.subject].append(check.value)
-        bound = self.bound(check.subject)
-        if bound <= OPEN_BELOW:
-            self._proved.add(check.subject)
-        if bound <= CLOSE_ABOVE or check.subject not in self._proved or check.subject in self._alarms:
+        if self._may_open(subject):
+            self._proved.add(subject)
+        bound = self.bound(subject)
+        if bound <= CLOSE_ABOVE or subject not in self._proved or subject in self._alarms:
             return None
-        verified, changed = self.counts(check.subject)
+        verified, changed = self.counts(subject)
         reason = f"{changed} of {verified} verified near-duplicates had another grade: up to {bound:.2%} may have"
-        self._alarms[check.subject] = reason
+        self._alarms[subject] = reason
         return reason
 
-    def margin(self, subject: str, spacing: float, edits: int, aim: float = AIM) -> float:
-        """How far from another grade a kept raw unit score must stand to be handed out after so many edits.
+    def shifts(self, subject: str, edits: int, num_grades: int) -> NDArray[np.float64] | None:
+        """What so many edits did to answers with so many grades, as checks have it, (N, num_grades).
 
-        The smallest that leaves an expected share of `aim` of changed grades, where grades are `spacing` raw unit
-        scores apart. Infinite while too few gaps are known, and where no margin would do.
+        None while too few are known.
         """
-        gaps = np.sort(self._gaps[subject, gap_kind(edits)])
-        if len(gaps) < MIN_GAPS:
-            return math.inf
-        margins = np.concatenate([[0.0], gaps])
-        # A kept score stands anywhere between two grades alike. One that is further than the margin from the next grade
-        # is still taken for another if its gap reaches beyond: a share of (gap - margin) / spacing of the time.
-        sums = np.concatenate([np.cumsum(gaps[::-1])[::-1], [0.0]])
-        beyond = (sums - margins * np.arange(len(gaps), -1, -1)) / len(gaps)
-        handed_out = spacing - 2 * margins
-        good = (handed_out > 0) & (beyond <= aim * handed_out)
-        return float(margins[np.argmax(good)]) if good.any() else math.inf
+        known = self._shifts[subject, _edits_class(edits), num_grades]
+        return np.array(known) if len(known) >= MIN_SHIFTS else None
+
+    def limit(self, subject: str, aim: float = AIM) -> float:
+        """The largest risk that is handed out: the mean of all risks up to it is `aim`. Below 0 nothing is."""
+        risks = np.sort(self._risks[subject])
+        if len(risks) < MIN_SHIFTS:
+            return -1.0
+        good = np.flatnonzero(np.cumsum(risks) <= aim * np.arange(1, len(risks) + 1))
+        return float(risks[good[-1]]) if len(good) else -1.0
 
     def gap(self, subject: str) -> float | None:
-        """The gap that 99 % of one-word edits stay below; None before enough are known."""
-        gaps = self._gaps[subject, gap_kind(1)]
-        return float(np.quantile(gaps, 0.99)) if len(gaps) >= MIN_GAPS else None
+        """What 99 % of one-word edits move an essay of 400 tokens less than; None before that is known."""
+        known = [abs(shift[0]) for key, own in self._shifts.items() if key[:2] == (subject, 1) for shift in own]
+        return float(np.quantile(known, 0.99) / shift_scale(400)) if len(known) >= MIN_SHIFTS else None
 
     def state(self, subject: str) -> ProofState:
         """Whether it may hand out."""
@@ -102,22 +102,39 @@ class Proof:
         return self._alarms.get(subject)
 
     def counts(self, subject: str) -> tuple[int, int]:
-        """How many were verified lately, and how many of them had another grade."""
-        grades = self._grades[subject]
-        return len(grades), int(sum(grades))
+        """How many were verified lately that would have been handed out, and how many of them had another grade."""
+        changed = self._changed[subject]
+        return len(changed), sum(changed)
 
     def bound(self, subject: str) -> float:
         """Upper 95 % bound of the share of changed grades."""
         verified, changed = self.counts(subject)
         return upper_bound(changed, verified)
 
+    def _take(self, check: Check) -> None:
+        if not all(map(math.isfinite, (*check.shifts, check.risk or 0.0))):
+            return
+        self._shifts[check.subject, _edits_class(check.edits), len(check.shifts)].append(check.shifts)
+        if check.risk is not None:
+            self._risks[check.subject].append(check.risk)
+        if check.changed is not None:
+            self._changed[check.subject].append(check.changed)
+
+    def _may_open(self, subject: str) -> bool:
+        return len(self._changed[subject]) >= MIN_GRADES and self.bound(subject) <= OPEN_BELOW
+
     def _holds(self, subject: str) -> bool:
-        return self.bound(subject) <= (CLOSE_ABOVE if subject in self._proved else OPEN_BELOW)
+        return self.bound(subject) <= CLOSE_ABOVE if subject in self._proved else self._may_open(subject)
 
 
-def gap_kind(edits: int) -> CheckKind:
-    """The kind of a check of a gap; a text without an edit, which differs in single spaces, counts with one."""
-    return "gap_1" if edits <= 1 else "gap_2"
+def shift_scale(num_tokens: int) -> float:
+    """What a shift is multiplied by to be kept, and divided by for another essay: a slip moves a long one less."""
+    return math.sqrt(num_tokens)
+
+
+def _edits_class(edits: int) -> int:
+    # A text without an edit, which differs in single spaces, counts with one.
+    return min(max(edits, 1), 2)
 
 
 @lru_cache(maxsize=4096)

@@ -2,7 +2,8 @@
 
 Runs of single models are kept, never grades: so an ensemble, a comparison and a single model help each other, and a new
 ensemble of the same members starts warm. A near-duplicate's run is handed out only where its model, and each ensemble
-that mixes it, is proved (`proof`), and where the grade would be the same if the score were off by the margin.
+that mixes it, is proved (`proof`), and where the risk of another grade is small. Of an answer that needs several runs,
+the cheap ones are made: only what takes time comes from a near-duplicate.
 """
 
 import asyncio
@@ -14,24 +15,23 @@ from enum import Enum
 from functools import partial
 from typing import Literal, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from essays.encoding import TokenEncoding
 from essays.prompts import Prompt
+from serving.cache.answers import Answers
 from serving.cache.flights import Flights, LeaderGone
-from serving.cache.proof import gap_kind
+from serving.cache.proof import shift_scale
 from serving.cache.result_cache import EssayText, Found, Pending, ResultCache
 from serving.cache.rows import Space
 from serving.cache.sql_store import Check
 from serving.catalogue import Catalogue, ServedModel
 from serving.errors import DeadlinePassed
-from serving.inference import Encoded, Run, encode, infer, member_unit_scores, raw_unit_score
+from serving.inference import Encoded, Run, encode, infer
 from serving.lanes import Job, Lane
 from serving.pools import Pools
 from serving.tracing import Tracing
-from serving.traits import trait_source
 
+CHEAP_SHARE = 0.1
+"""A run that takes less of an answer's time than this is made, and has its own score."""
 SCHEMA = 2
 """Of what a run holds and means; another number is another space."""
 
@@ -267,6 +267,8 @@ class _Request:
             return False
         if any(cache.proof.state(model.artifact.digest) == "alarm" for model in self._asked_that_use({name})):
             return False
+        if cache.ledger.is_cheap(name, [model.name for model in self.needed], CHEAP_SHARE):
+            return False
         return cache.settings.near == "on" or cache.ledger.worth_trying(name)
 
     def _to_verify(self, cache: ResultCache, near: Parts) -> set[str]:
@@ -278,7 +280,7 @@ class _Request:
         return unproved or (set(near) if near and cache.is_sample() else set())
 
     def _unsteady(self, cache: ResultCache, parts: Parts) -> set[str]:
-        """The near parts of answers whose grade could be another one within the margins."""
+        """The near parts of answers of which a grade could well be another one."""
         near = {name for name, part in parts.items() if part.tier == "near"}
         unsteady: set[str] = set()
         for model in self._asked_that_use(near):
@@ -289,46 +291,42 @@ class _Request:
         return unsteady
 
     def _is_steady(self, cache: ResultCache, model: ServedModel, parts: Parts) -> bool:
-        """Whether every grade of the answer would be the same if its raw score were off by the margin."""
-        margin = cache.proof.margin(model.artifact.digest, self._spacing(model), _edits(model, parts))
-        if not math.isfinite(margin):
-            return False
-        raw = self._raw(model, parts)
-        return self._grades(model, raw - margin) == self._grades(model, raw + margin)
+        """Whether the answer's grades would hardly be others if its essay were scored."""
+        risk = self._risk(cache, model, parts)
+        return risk is not None and risk <= cache.proof.limit(model.artifact.digest)
 
-    def _spacing(self, model: ServedModel) -> float:
-        """How far apart the raw scores of neighbouring grades are, at least; traits are grades, too."""
-        source = trait_source(self.catalogue, model, self.prompt.prompt_id)
-        calibrated = [(self.prompt.score_range, model.calibration.of(self.prompt.prompt_id))]
-        calibrated += [(source.traits.score_range, each.calibration) for each in source.traits.traits] if source else []
-        return min(1 / ((score_range.num_grades - 1) * part.stretch) for score_range, part in calibrated)
+    def _risk(self, cache: ResultCache, model: ServedModel, parts: Parts) -> float | None:
+        """The share of known shifts that would change a grade of the answer; None while too few are known."""
+        answers = self._answers(model)
+        raw = answers.raw(_runs(parts))
+        shifts = cache.proof.shifts(model.artifact.digest, _edits(model, parts), len(raw))
+        return None if shifts is None else answers.risk(raw, shifts / self._shift_scale())
 
     def _learn(self, cache: ResultCache, near: Mapping[str, Part], real: Parts) -> None:
         """From near parts that were scored anyway: how far off answers were, and whether they had other grades."""
         checks = []
         for model in self._asked_that_use(near):
-            digest, kept = model.artifact.digest, {**real, **near}
-            raw = self._raw(model, kept), self._raw(model, real)
-            checks.append(Check(digest, gap_kind(_edits(model, kept)), float(np.abs(raw[0] - raw[1]).max())))
+            kept, answers = {**real, **near}, self._answers(model)
+            before, after = answers.raw(_runs(kept)), answers.raw(_runs(real))
             # Only what would have been handed out says how often that would have been wrong.
-            if self._is_steady(cache, model, kept):
-                checks.append(Check(digest, "grade", float(self._grades(model, raw[0]) != self._grades(model, raw[1]))))
+            steady = self._is_steady(cache, model, kept)
+            checks.append(
+                Check(
+                    subject=model.artifact.digest,
+                    edits=_edits(model, kept),
+                    shifts=tuple(((after - before) * self._shift_scale()).tolist()),
+                    risk=self._risk(cache, model, kept),
+                    changed=answers.differ(before, after) if steady else None,
+                )
+            )
         if checks:
             cache.verify(checks)
 
-    def _raw(self, model: ServedModel, parts: Parts) -> NDArray[np.float64]:
-        """What the grades of an answer are made from: the holistic score and each trait, (1 + traits,)."""
-        raw = {name: parts[name].run.raw_unit_score for name in model.graph_names}
-        members = member_unit_scores(self.catalogue, model, self.prompt.prompt_id, raw)
-        source = trait_source(self.catalogue, model, self.prompt.prompt_id)
-        traits = source.raw({name: part.run for name, part in parts.items()}) if source else ()
-        return np.array([raw_unit_score(model, self.prompt.prompt_id, raw, members), *traits])
+    def _answers(self, model: ServedModel) -> Answers:
+        return Answers(self.catalogue, model, self.prompt)
 
-    def _grades(self, model: ServedModel, raw: NDArray[np.float64]) -> list[float]:
-        """The grades of an answer, the traits' among them."""
-        source = trait_source(self.catalogue, model, self.prompt.prompt_id)
-        traits = [grade.score for grade in source.grades(raw[1:].tolist())] if source else []
-        return [model.calibration.grade(self.prompt, float(raw[0])).score, *traits]
+    def _shift_scale(self) -> float:
+        return shift_scale(len(self._keys()[0].tokens))
 
     def _asked_that_use(self, names: Collection[str]) -> list[ServedModel]:
         return [model for model in self.asked if not set(model.graph_names).isdisjoint(names)]
@@ -343,6 +341,10 @@ class _Request:
 
     def _left_s(self) -> float:
         return max(self.deadline - time.monotonic(), 0.0)
+
+
+def _runs(parts: Parts) -> dict[str, Run]:
+    return {name: part.run for name, part in parts.items()}
 
 
 def _edits(model: ServedModel, parts: Parts) -> int:

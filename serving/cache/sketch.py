@@ -6,16 +6,18 @@ had only by running the graph, which is what a hit is to save (docs/decisions/00
 Without the key it tells nothing of the words.
 """
 
-import hmac
 import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.cache.keys import token_digests
+
 DIMENSIONS = 256
 # Words as in `essays.text`, and everything else that some model may see: marks, line ends, gaps.
 _TOKEN = re.compile(r"@?\w+(?:['’]\w+)*|\n+|[^\S\n]{2,}|[^\w\s]")
+_FEATURE_BYTES = 8
 _PAIR = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 
@@ -27,7 +29,7 @@ def tokens_of(text: str) -> list[str]:
 
 def sketch_of(tokens: Sequence[str], key: bytes) -> NDArray[np.float32]:
     """The vector, (DIMENSIONS,), of length one; a text without tokens gets the first axis."""
-    digests = {token: hmac.digest(key, token.encode(), "sha256")[:8] for token in set(tokens)}
+    digests = token_digests(key, tokens, _FEATURE_BYTES)
     words = np.frombuffer(b"".join(digests[token] for token in tokens), dtype="<u8")
     pairs = _mixed(words[:-1] * _PAIR + words[1:])
     features, counts = np.unique(np.concatenate([words, pairs]), return_counts=True)

@@ -4,18 +4,23 @@ Statements are written with `?`; an engine gives connections, kinds of columns a
 becomes a CacheFault.
 """
 
+import logging
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.cache.rows import NewEntry, PrintRow, RunRow
 
-CheckKind = Literal["gap_1", "gap_2", "grade"]
+LAYOUT = 2
+"""Of the tables and of what their values mean. 1 had HMACs for words, and gaps without direction for checks."""
+
+logger = logging.getLogger("bentoml.fairmark")
 
 
 class Connection(Protocol):
@@ -32,10 +37,13 @@ class Check:
 
     subject: str
     """Digest of the artifact that it says something about."""
-    kind: CheckKind
-    value: float
-    """`gap_…`: how far the kept raw unit score was from the real one, after so many edits. `grade`: 1 if the grade had
-    been another, else 0."""
+    edits: int
+    shifts: tuple[float, ...]
+    """From the kept raw unit scores of the answer to the real ones, holistic first, times `proof.shift_scale`."""
+    risk: float | None
+    """The share of earlier shifts that would have changed a grade; None where too few were known."""
+    changed: bool | None
+    """Whether a grade had been another; None where the kept one would not have been handed out."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,16 @@ class SqlStore(ABC):
         return True
 
     def create_tables(self, connection: Connection) -> None:
-        """Make what is missing."""
+        """Make what is missing; what another version of the service kept in another layout is dropped."""
+        connection.run("CREATE TABLE IF NOT EXISTS cache_layout (version INTEGER NOT NULL)")
+        found = [row[0] for row in connection.run("SELECT version FROM cache_layout")]
+        if found != [LAYOUT]:
+            for table in ("runs", "prints", "checks", "alarms"):
+                connection.run(f"DROP TABLE IF EXISTS {table}")
+            connection.run("DELETE FROM cache_layout")
+            connection.run("INSERT INTO cache_layout (version) VALUES (?)", [LAYOUT])
+            if found:
+                logger.warning("the cache's store had layout %s, this is %d: it was emptied", found, LAYOUT)
         for statement in _TABLES:
             connection.run(statement.format(**self.kinds))
 
@@ -200,16 +217,19 @@ class SqlStore(ABC):
         """Keep what was verified."""
         with self.writing() as connection:
             for check in checks:
-                connection.run(
-                    "INSERT INTO checks (subject, kind, value, created) VALUES (?, ?, ?, ?)",
-                    [check.subject, check.kind, check.value, now],
-                )
+                shifts = struct.pack(f"<{len(check.shifts)}d", *check.shifts)
+                changed = None if check.changed is None else int(check.changed)
+                values = [check.subject, check.edits, shifts, check.risk, changed, now]
+                connection.run(_PUT_CHECK, values)
 
     def checks(self, newest: int) -> list[Check]:
         """The newest checks, oldest first."""
         with self.reading() as connection:
-            rows = connection.run("SELECT subject, kind, value FROM checks ORDER BY id DESC LIMIT ?", [newest])
-        return [Check(subject, kind, value) for subject, kind, value in reversed(rows)]
+            rows = connection.run(f"SELECT {_CHECK_COLUMNS} FROM checks ORDER BY id DESC LIMIT ?", [newest])
+        return [
+            Check(subject, edits, _shifts(bytes(shifts)), risk, None if changed is None else bool(changed))
+            for subject, edits, shifts, risk, changed in reversed(rows)
+        ]
 
     def add_alarm(self, subject: str, reason: str, now: float) -> None:
         """Keep an alarm, for later starts and other instances."""
@@ -249,6 +269,8 @@ _PUT_RUN = (
     " ON CONFLICT (print_id, space) DO UPDATE SET input_key = excluded.input_key, value = excluded.value,"
     " created = excluded.created, seal = excluded.seal"
 )
+_CHECK_COLUMNS = "subject, edits, shifts, risk, changed"
+_PUT_CHECK = f"INSERT INTO checks ({_CHECK_COLUMNS}, created) VALUES (?, ?, ?, ?, ?, ?)"
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS prints (id {id}, essay_key {bytes} NOT NULL, prompt_id TEXT NOT NULL,"
     " salt {bytes} NOT NULL, words {bytes} NOT NULL, seal {bytes} NOT NULL, vector {vector} NOT NULL,"
@@ -259,8 +281,8 @@ _TABLES = (
     "CREATE INDEX IF NOT EXISTS runs_by_input ON runs (space, input_key)",
     "CREATE INDEX IF NOT EXISTS runs_by_age ON runs (created)",
     "CREATE INDEX IF NOT EXISTS prints_by_use ON prints (used)",
-    "CREATE TABLE IF NOT EXISTS checks (id {id}, subject TEXT NOT NULL, kind TEXT NOT NULL, value {number} NOT NULL,"
-    " created {number} NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS checks (id {id}, subject TEXT NOT NULL, edits INTEGER NOT NULL,"
+    " shifts {bytes} NOT NULL, risk {number}, changed INTEGER, created {number} NOT NULL)",
     "CREATE TABLE IF NOT EXISTS alarms (subject TEXT PRIMARY KEY, reason TEXT NOT NULL, created {number} NOT NULL)",
     "CREATE TABLE IF NOT EXISTS cache_key (id INTEGER PRIMARY KEY, value {bytes} NOT NULL)",
 )
@@ -275,6 +297,10 @@ def _run_rows(rows: Sequence[tuple[Any, ...]]) -> list[RunRow]:
     return [
         RunRow(int(row[0]), bytes(row[1]), bytes(row[2]), bytes(row[3]), float(row[4]), bytes(row[5])) for row in rows
     ]
+
+
+def _shifts(packed: bytes) -> tuple[float, ...]:
+    return struct.unpack(f"<{len(packed) // 8}d", packed[: len(packed) // 8 * 8])
 
 
 def _marks(values: Sequence[Any]) -> str:

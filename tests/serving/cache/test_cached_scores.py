@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from essays.ensemble import mix_unit_scores
+from serving.cache.proof import MIN_GRADES, shift_scale
 from serving.cache.runs import CacheMode
 from serving.cache.sql_store import Check
 from serving.catalogue import LocalArtifact
@@ -18,6 +20,7 @@ from serving.desk import Desk
 from serving.errors import DeadlinePassed, Overloaded
 from serving.lanes import Job
 from serving.schemas import ScoreResponse
+from serving.traits import trait_source
 
 PROMPT = "ellipse-overall"
 OpenDesk = Callable[..., Desk]
@@ -171,13 +174,15 @@ def slips(essay: str, number: int) -> list[str]:
     return [" ".join([*words[:place], f"w{place}x", *words[place + 1 :]]) for place in range(3, 3 + number)]
 
 
-def prove(desk: Desk, margin: float) -> None:
-    """As if enough had been verified of every model, with gaps of this size."""
+def prove(desk: Desk, shift: float) -> None:
+    """As if enough had been verified of every model, half of the scores shifted up by this and half down."""
     cache = desk.scorer().cache
     assert cache
     for model in desk.catalogue().models.values():
-        digest = model.artifact.digest
-        cache.verify([Check(digest, "grade", 0.0)] * 650 + [Check(digest, "gap_1", margin)] * 120)
+        source = trait_source(desk.catalogue(), model, PROMPT)
+        grades = 1 + (len(source.traits.traits) if source else 0)
+        checks = [Check(model.artifact.digest, 1, (sign * shift,) * grades, 0.0, False) for sign in (-1, 1)]
+        cache.verify(checks * (MIN_GRADES // 2))
     cache.settle()
 
 
@@ -193,16 +198,18 @@ def test_unproved_a_slip_is_found_verified_and_scored(open_desk: OpenDesk, desk:
     assert cache.ledger.account("lexical").near_found == 5
     digest = cached.catalogue().models["lexical"].artifact.digest
     # A word and the mark behind it are two.
-    gaps = [gap for edits in ("gap_1", "gap_2") for gap in cache.proof._gaps[digest, edits]]
-    assert len(gaps) == 5
-    assert all(0 <= gap < 0.2 for gap in gaps)
+    shifts = [shift for (subject, *_), known in cache.proof._shifts.items() if subject == digest for shift in known]
+    assert len(shifts) == 5
+    size = shift_scale(len(cache.essay(helpers.ESSAY).tokens))
+    assert all(0 <= abs(shift[0]) < 0.2 * size for shift in shifts)
+    assert any(shift[0] for shift in shifts)
     assert cache.proof.state(digest) == "proving"
 
 
 def test_proved_a_slip_gets_the_kept_run_says_so_and_is_not_kept_itself(open_desk: OpenDesk, helpers: Any) -> None:
     desk = open_desk(verified_share=0.0)
     original = score(desk, helpers.ESSAY)
-    prove(desk, margin=1e-9)
+    prove(desk, shift=1e-9)
     near = score(desk, helpers.SLIP)
     assert near.cache.tier == "near"
     assert near.cache.age_s is not None
@@ -217,12 +224,34 @@ def test_proved_a_slip_gets_the_kept_run_says_so_and_is_not_kept_itself(open_des
     assert score(desk, far).cache.tier == "miss"
 
 
-def test_proved_but_within_the_margin_of_another_grade_a_slip_is_scored(
+def test_of_a_near_ensemble_the_cheap_member_is_made_and_the_answer_says_near(
     open_desk: OpenDesk, desk: Desk, helpers: Any
 ) -> None:
     cached = open_desk(verified_share=0.0)
+    original = score(cached, helpers.ESSAY)
+    prove(cached, shift=1e-9)
+    cache = cached.scorer().cache
+    assert cache
+    # As if the encoder were a large one.
+    cache.ledger.computed("tiny", 10.0, bypassed=False)
+    near = score(cached, helpers.SLIP)
+    assert near.cache.tier == "near"
+    assert near.cache.age_s is not None
+    made, kept = score(desk, helpers.SLIP, "lexical"), score(desk, helpers.ESSAY, "tiny")
+    mixed = mix_unit_scores(
+        cached.catalogue().models["ensemble"].weights(PROMPT),
+        {"lexical": made.unit_score, "tiny": kept.unit_score},
+    )
+    calibration = cached.catalogue().models["ensemble"].calibration
+    assert near.unit_score == pytest.approx(float(calibration.unit_scores(PROMPT, mixed)), abs=1e-6)
+    assert near.unit_score != original.unit_score
+    assert cache.ledger.account("lexical").computed == 2
+
+
+def test_proved_but_at_risk_of_another_grade_a_slip_is_scored(open_desk: OpenDesk, desk: Desk, helpers: Any) -> None:
+    cached = open_desk(verified_share=0.0)
     score(cached, helpers.ESSAY)
-    prove(cached, margin=0.4)
+    prove(cached, shift=10.0)
     answer = score(cached, helpers.SLIP)
     assert answer.cache.tier == "miss"
     assert said(answer) == said(score(desk, helpers.SLIP))
@@ -236,11 +265,11 @@ def test_an_alarm_closes_the_tier_for_its_model_and_every_answer_that_mixes_it(
 ) -> None:
     desk = open_desk(verified_share=0.0)
     score(desk, helpers.ESSAY)
-    prove(desk, margin=1e-9)
+    prove(desk, shift=1e-9)
     cache = desk.scorer().cache
     assert cache
     ensemble = desk.catalogue().models["ensemble"].artifact.digest
-    cache.verify([Check(ensemble, "grade", 1.0)] * 10)
+    cache.verify([Check(ensemble, 1, (0.0,), 0.0, True)] * 10)
     assert score(desk, helpers.SLIP, "ensemble").cache.tier == "miss"
     info = {each.model: each.near_tier for each in desk.status().cache.models}
     assert info["ensemble"].state == "alarm"
@@ -252,7 +281,7 @@ def test_an_alarm_closes_the_tier_for_its_model_and_every_answer_that_mixes_it(
 def test_by_itself_the_tier_is_on_only_where_it_pays(open_desk: OpenDesk, helpers: Any) -> None:
     desk = open_desk(near="auto", verified_share=0.0)
     score(desk, helpers.ESSAY, "tiny")
-    prove(desk, margin=1e-9)
+    prove(desk, shift=1e-9)
     cache = desk.scorer().cache
     assert cache
 

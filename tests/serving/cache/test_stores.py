@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from serving.cache.clock import SteadyClock
+from serving.cache.proof import MIN_GRADES
 from serving.cache.result_cache import ResultCache
 from serving.cache.sql_store import Check
 
 OpenCache = Callable[..., ResultCache]
+SAME = Check("d" * 64, 1, (0.0,), 0.0, False)
+CHANGED = Check("d" * 64, 1, (0.1,), 0.0, True)
 
 
 def test_the_same_essay_is_found_and_only_it_and_only_in_its_space(
@@ -59,14 +62,38 @@ def test_a_store_opened_again_holds_what_it_held_in_both_tiers(
 ) -> None:
     first = open_cache(**store_settings)
     helpers.keep(first, helpers.ESSAY, helpers.space_in(first))
-    first.verify([Check("d" * 64, "gap_1", 0.25)])
+    check = Check("d" * 64, 1, (0.25, -0.5), None, None)
+    first.verify([check])
     first.close()
     second = open_cache(**store_settings)
     space = helpers.space_in(second)
     assert second.exact(second.essay(helpers.ESSAY), [space])
     assert second.near(second.essay(helpers.SLIP), [space])
     assert second.entries == 1
-    assert list(second.proof._gaps["d" * 64, "gap_1"]) == [0.25]
+    assert second.store
+    assert second.store.checks(10) == [check]
+    assert list(second.proof._shifts["d" * 64, 1, 2]) == [(0.25, -0.5)]
+
+
+def test_what_another_version_kept_in_another_layout_is_dropped_and_said_to_be(
+    store_settings: dict[str, Any], open_cache: OpenCache, helpers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = open_cache(**store_settings)
+    helpers.keep(first, helpers.ESSAY, helpers.space_in(first))
+    first.verify([SAME])
+    first.settle()
+    assert first.store
+    with first.store.writing() as connection:
+        connection.run("UPDATE cache_layout SET version = 1")
+    first.close()
+    second = open_cache(**store_settings)
+    assert second.exact(second.essay(helpers.ESSAY), [helpers.space_in(second)]) == {}
+    assert second.entries == 0
+    assert second.store
+    assert second.store.checks(10) == []
+    assert "it was emptied" in caplog.text
+    helpers.keep(second, helpers.ESSAY, helpers.space_in(second))
+    assert second.near(second.essay(helpers.SLIP), [helpers.space_in(second)])
 
 
 @pytest.mark.parametrize(
@@ -104,7 +131,7 @@ def test_a_purged_models_proof_goes_with_it(
 ) -> None:
     cache = open_cache(**store_settings)
     helpers.keep(cache, helpers.ESSAY, helpers.space_in(cache))
-    cache.verify([Check("d" * 64, "grade", 0.0)] * 700 + [Check("d" * 64, "grade", 1.0)] * 5)
+    cache.verify([SAME] * MIN_GRADES + [CHANGED] * 12)
     cache.settle()
     assert cache.proof.state("d" * 64) == "alarm"
     cache.purge(model="tiny")
@@ -194,14 +221,14 @@ def test_what_one_instance_verified_and_its_alarm_reach_the_other(
     store_settings: dict[str, Any], open_cache: OpenCache
 ) -> None:
     first, second = open_cache(**store_settings), open_cache(**store_settings)
-    first.verify([Check("s", "grade", 0.0)] * 700)
+    first.verify([SAME] * MIN_GRADES)
     first.settle()
     second.tend()
-    assert second.proof.state("s") == "proved"
-    second.verify([Check("s", "grade", 1.0)] * 5)
+    assert second.proof.state("d" * 64) == "proved"
+    second.verify([CHANGED] * 12)
     second.settle()
     first.tend()
-    assert first.proof.state("s") == "alarm"
+    assert first.proof.state("d" * 64) == "alarm"
 
 
 @pytest.mark.row(52)
