@@ -7,7 +7,7 @@ which is small and says whether words stand in an order that English has (`WordO
 import base64
 import math
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,8 +142,10 @@ def order_score(sentences: Sequence[Sequence[str]], ratios: NDArray[np.float32])
 
 
 def _class_pairs(sentences: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
+    # Half of an essay's words are there twice.
+    class_of = {word: word_class(word) for word in set(chain.from_iterable(sentences))}
     return [
         pair
         for sentence in sentences
-        for pair in pairwise((_SENTENCE_EDGE, *map(word_class, sentence), _SENTENCE_EDGE))
+        for pair in pairwise((_SENTENCE_EDGE, *map(class_of.__getitem__, sentence), _SENTENCE_EDGE))
     ]

@@ -44,9 +44,10 @@ _PATTERNS = (
     r"(?:^|\s)(?:<\|?/?(?:system|im_start|im_end|inst|assistant|user|endoftext)[^>]{0,12}>|\[/?(?:inst|system|sys)\]"
     r"|#{2,} ?(?:system|instruction)|(?:system|assistant) ?: )",
 )
-_INJECTION = re.compile("|".join(f"(?:{pattern})" for pattern in _PATTERNS), re.IGNORECASE)
+# On lower case: half the time of ignoring case.
+_INJECTION = re.compile("|".join(f"(?:{pattern})" for pattern in _PATTERNS))
 
 
 def speaks_to_the_grader(text: str) -> bool:
     """Whether some sentence of the text would steer its own score."""
-    return _INJECTION.search(text.replace("’", "'")) is not None
+    return _INJECTION.search(text.lower().replace("’", "'")) is not None

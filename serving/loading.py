@@ -1,5 +1,6 @@
 """From verified folders to warm lanes, model by model, saying where each stands."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -48,15 +49,21 @@ def load_and_warm(
     attempt = _Attempt(report, tolerant=require == "any")
     read = [model for artifact in artifacts for model in attempt.of(artifact.name, partial(read_model, artifact))]
     lanes = _Lanes(num_lanes)
-    catalogue = Catalogue(read)
+    models = Catalogue(read).models.values()
     precisions = runtimes.precisions([model.manifest for model in read])
-    for model in catalogue.models.values():
-        # Members come first: an ensemble is warmed among those that came through.
+
+    def warm_one(model: ServedModel) -> list[ServedModel]:
         among = Catalogue([*attempt.warm, model])
-        attempt.warm += attempt.of(
-            model.name,
-            partial(_load_and_warm_one, among, model, lanes, runtimes, precisions.get(model.name), report),
-        )
+        make = partial(_load_and_warm_one, among, model, lanes, runtimes, precisions.get(model.name), report)
+        return attempt.of(model.name, make)
+
+    # Graphs side by side, then what mixes them: an ensemble is warmed among the members that came through.
+    graphs = [model for model in models if model.name in precisions]
+    with ThreadPoolExecutor(max_workers=num_lanes) as threads:
+        attempt.warm += [model for found in threads.map(warm_one, graphs) for model in found]
+    for model in models:
+        if model.name not in precisions:
+            attempt.warm += warm_one(model)
     if attempt.last_error and not attempt.warm:
         raise attempt.last_error
     served = Catalogue(attempt.warm)
@@ -108,12 +115,14 @@ class _Lanes:
         self._sessions: list[dict[str, Session]] = [{} for _ in range(num_shared)]
         self.shared = tuple(Lane(number, own) for number, own in enumerate(self._sessions))
         self.own: dict[str, Lane] = {}
+        self._adding = threading.Lock()
 
     def add(self, model: ServedModel, opened: Callable[[int], list[Session]]) -> None:
         """Give the model's lanes their sessions; `opened` makes so many."""
         if model.manifest.kind in OWN_LANE_KINDS:
             (session,) = opened(1)
-            self.own[model.name] = Lane(len(self.shared) + len(self.own), {model.name: session})
+            with self._adding:
+                self.own[model.name] = Lane(len(self.shared) + len(self.own), {model.name: session})
             return
         for own, session in zip(self._sessions, opened(len(self._sessions)), strict=True):
             own[model.name] = session

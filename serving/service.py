@@ -1,9 +1,10 @@
 """The BentoML service: what happens when, around the parts that know nothing of BentoML.
 
-`bentoml serve serving.service:EssayScoring` runs `prepare` once in the parent process: whatever is wrong with store,
-artifacts or models ends it there, with the reason and exit code 1. The worker then loads and warms the same models in a
-thread. From the first moment `/livez` answers 200 and `/readyz` 503, with each model's state, until all are warm: where
-no worker can say it, the parent does (`serving.front`).
+`bentoml serve serving.service:EssayScoring` runs `prepare` once in the parent process: whatever is wrong with store or
+artifacts ends it there, with the reason and exit code 1. The worker then loads and warms the models in a thread; one
+that cannot be served ends both in the same way. The parent loads none, which would take time and memory twice. From the
+first moment `/livez` answers 200 and `/readyz` 503, with each model's state, until all are warm: where no worker can
+say it, the parent does (`serving.front`).
 """
 
 import atexit
@@ -50,7 +51,6 @@ from serving.config import ServiceSettings, ServingSettings
 from serving.desk import Desk
 from serving.dumps import forbid_core_dumps
 from serving.front import Front, end_service, front_folder, worker_is_up
-from serving.loading import load_and_warm
 from serving.mistakes import reason_for_operators
 from serving.offers import Offers
 from serving.respawn import heed_ended_children
@@ -100,7 +100,7 @@ class EssayScoring:
     @bentoml.on_deployment
     @staticmethod
     def prepare() -> None:
-        """Fetch, verify, load and try every model, or end the process with the reason; answer `/readyz` meanwhile."""
+        """Fetch and verify every model, or end the process with the reason; answer `/readyz` meanwhile."""
         forbid_core_dumps()
         try:
             _prepare(load_settings(ServingSettings), listening_address())
@@ -175,11 +175,9 @@ def _prepare(settings: ServingSettings, address: tuple[str, int]) -> None:
         lambda: fetch(settings, front.board.note, refused),
         lambda error: front.board.wait_for(str(error)),
     )
-    front.board.wait_for("models are tried")
-    warm = load_and_warm(artifacts, 1, front.board.note, service.make_runtimes(), require=service.require)
     hand_over(artifacts, refused)
     atexit.register(_end_with_reason, front)
-    front.wait_for_workers(list(warm.catalogue.models))
+    front.wait_for_workers([artifact.name for artifact in artifacts])
     watcher = _watcher(settings, artifacts, Offers(front.folder))
     heed_ended_children()
     front.give_listener_to_circus(lambda: _begin(settings, front, watcher))

@@ -19,7 +19,6 @@ from serving.cache.clock import FUTURE_TOLERANCE_S, SteadyClock, live_age
 from serving.cache.economics import Ledger
 from serving.cache.guard import MAX_EDITS, edits_between
 from serving.cache.keys import Keyring, key_in, new_key, new_salt
-from serving.cache.postgres_store import PostgresStore
 from serving.cache.proof import KEPT_CHECKS, Proof
 from serving.cache.rows import NewEntry, PrintRow, RunRow, Space, pack_run, print_seal, run_seal, unpack_run
 from serving.cache.settings import CacheSettings
@@ -388,6 +387,8 @@ class ResultCache:
 def _open(settings: CacheSettings) -> SqlStore:
     if settings.kind == "embedded":
         return SqliteStore(settings.folder, max_bytes=settings.max_bytes, metric=settings.metric)
+    from serving.cache.postgres_store import PostgresStore  # psycopg, where there is a PostgreSQL
+
     return PostgresStore(
         settings.store.get_secret_value(), metric=settings.metric, patience_s=settings.patience_ms / 1000
     )

@@ -1,5 +1,9 @@
-"""Which runtime runs which model: the best that this machine has, or the one that the settings name."""
+"""Which runtime runs which model: the best that this machine has, or the one that the settings name.
 
+Runtimes are imported when a model is opened: the service's parent process opens none, and need not hold them.
+"""
+
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -7,9 +11,6 @@ from typing import Literal
 from essays.manifest import Manifest, Precision
 from serving.runtimes.external_data import require_no_external_data
 from serving.runtimes.interface import Runtime, Session
-from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
-from serving.runtimes.onnxruntime_gpu import OnnxRuntimeGpu, best_provider
-from serving.runtimes.openvino_cpu import OpenVinoCpu, multiplies
 from serving.runtimes.precision import PrecisionSetting, choose_precisions
 from serving.runtimes.shifted import ShiftedSession
 
@@ -32,11 +33,14 @@ class Runtimes:
         self.precision = precision
         self._cache = cache
         self._made: dict[RuntimeSetting, Runtime] = {}
+        self._making = threading.Lock()
         if setting != "auto":
             self._runtime(setting)
 
     def precisions(self, manifests: Sequence[Manifest]) -> dict[str, Precision]:
         """The precision of each single model among those served. Raises BadParams for a setting that none can meet."""
+        from serving.runtimes.openvino_cpu import multiplies
+
         return choose_precisions(manifests, self._name_for, multiplies, self.precision)
 
     def open(self, manifest: Manifest, folder: Path, num_lanes: int, precision: Precision = "fp32") -> list[Session]:
@@ -54,18 +58,27 @@ class Runtimes:
         return self.setting if self.setting != "auto" else best_runtime(manifest)
 
     def _runtime(self, name: RuntimeSetting) -> Runtime:
-        if name not in self._made:
-            self._made[name] = self._make(name)
-        return self._made[name]
+        with self._making:
+            if name not in self._made:
+                self._made[name] = self._make(name)
+            return self._made[name]
 
     def _make(self, name: RuntimeSetting) -> Runtime:
         if name == "openvino":
+            from serving.runtimes.openvino_cpu import OpenVinoCpu
+
             return OpenVinoCpu(self._cache)
         if name == "cuda" or name == "tensorrt":
+            from serving.runtimes.onnxruntime_gpu import OnnxRuntimeGpu
+
             return OnnxRuntimeGpu(name, self._cache)
+        from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
+
         return OnnxRuntimeCpu()
 
 
 def best_runtime(manifest: Manifest) -> RuntimeSetting:
     """A GPU where one answers; else OpenVINO for transformers, ONNX Runtime for the small graphs of the others."""
+    from serving.runtimes.onnxruntime_gpu import best_provider
+
     return best_provider() or ("openvino" if manifest.kind in TRANSFORMERS else "onnxruntime")

@@ -315,7 +315,7 @@ FAILING = {
 }
 
 
-WHOLE = ("one model missing", "misspelt setting")
+WHOLE = ("one model missing", "other golden scores")
 """Started by `bentoml serve`, from the command to the exit code; the others by its hook alone: that is sooner done."""
 
 
