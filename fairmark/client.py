@@ -26,6 +26,7 @@ from fairmark.answers import (
     BatchAnswer,
     BatchItem,
     Comparison,
+    Drift,
     ErrorDetail,
     Models,
     Prompts,
@@ -118,6 +119,10 @@ class Client:
         """Whether the model may be used for this class; scores as `score_batch` gave them, marks as people did."""
         body = {"prompt_id": prompt_id, "model": model, "essays": [asdict(essay) for essay in essays]}
         return self._call("POST", "/validity", Validity, body)
+
+    def drift(self) -> Drift:
+        """Whether essays are still like those that the models were made for; needs a key of scope `admin`."""
+        return self._call("GET", "/drift", Drift)
 
     def models(self) -> Models:
         """What is served."""
