@@ -88,8 +88,9 @@ class DriftView:
 
 
 def drift_view(report: DriftResponse, titles: Mapping[str, str]) -> DriftView:
-    """The report in words and drawings; `titles` are the writing tasks'."""
-    prompts = [_prompt(prompt, titles.get(prompt.prompt_id, prompt.prompt_id)) for prompt in report.prompts]
+    """The report in words and drawings, alarms first; `titles` are the writing tasks'."""
+    ordered = sorted(report.prompts, key=lambda prompt: not prompt.drifted)
+    prompts = [_prompt(prompt, titles.get(prompt.prompt_id, prompt.prompt_id)) for prompt in ordered]
     return DriftView(answer=_answer(report, titles), drifted=report.drifted, prompts=prompts)
 
 
