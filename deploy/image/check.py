@@ -5,6 +5,7 @@ Models come from the store that settings name, else from this checkout's local S
 
 import argparse
 import json
+import os
 import tempfile
 import urllib.request
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import psutil
 
 from deploy.image.engine import Engine, ImageFailed, find_engine
 from deploy.image.layers import scan
+from deploy.image.secrets_here import secrets_here
 from deploy.service import wait_until_ready
 from deploy.times import Times
 from deploy.up import object_store, require_free
@@ -56,13 +58,19 @@ def check(tag: str) -> None:
 
 def check_layers(engine: Engine, tag: str) -> None:
     """Raises ImageFailed naming each file that no layer may hold."""
+    secrets = secrets_here(os.environ)
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch) / "image.tar"
         engine.save(tag, archive)
-        size_bytes, found = archive.stat().st_size, scan(archive)
-    if found:
+        require_clean(archive, secrets)
+        size = human_size(archive.stat().st_size)
+    say(f"{tag}: {size}, no secret in any layer, nor any of the {len(secrets)} that are known here")
+
+
+def require_clean(archive: Path, secrets: Mapping[str, bytes]) -> None:
+    """Raises ImageFailed naming each file of a saved image that no layer may hold, and never showing a secret."""
+    if found := scan(archive, secrets):
         raise ImageFailed("\n".join(f"layer {each.layer}: {each.path}: {each.what}" for each in found))
-    say(f"{tag}: {human_size(size_bytes)}, no secret in any layer")
 
 
 def require_no_root(pid: int) -> None:
