@@ -30,6 +30,19 @@ def test_every_release_of_a_lock_has_its_hashes_and_nothing_else_has_a_say(root:
     assert wrong == []
 
 
+def test_no_lock_with_hashes_is_a_constraint(root: Path) -> None:
+    """pip then wants every name on its command line to be pinned there, and installs nothing."""
+    files = [*(root / ".github/workflows").glob("*.yml"), *(root / "deploy").rglob("*ockerfile*"), root / "Makefile"]
+    assert len(files) >= 8
+    asked = {
+        (path.name, constraint)
+        for path in files
+        for constraint in re.findall(r"\bpip install[^|&]*--constraint[ =](\S+)", path.read_text("utf-8"))
+    }
+    assert {name for name, _ in asked} == {"pages.yml", "mlflow.Dockerfile"}
+    assert [each for each in asked if each[1].endswith(tuple(LOCKS))] == []
+
+
 def test_torch_is_a_release_that_any_machine_finds(root: Path) -> None:
     assert [*pins(root / "requirements/torch.txt")] == ["torch"]
     assert re.fullmatch(r"[0-9.]+", pins(root / "requirements/torch.txt")["torch"])
