@@ -1,4 +1,4 @@
-"""`make up` for real, on a prompt of one's own as docs/adding-a-prompt.md walks: object store, pipeline, publication and
+"""`make up` for real, on a prompt of one's own as docs/adding-a-prompt.md walks: store, pipeline, publication and
 service, on one small model of fifty marked essays; and how it stops.
 """
 
