@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from deploy.image.engine import Engine, ImageFailed, find_engine
+from deploy.image.engine import Docker, Engine, ImageFailed, find_engine
 from deploy.image.layers import scan
 from deploy.image.secrets_here import secrets_here
 from deploy.service import wait_until_ready
@@ -50,7 +51,7 @@ def check(tag: str) -> None:
         with engine.running(tag, wanted) as process:
             with times.step("ready"):
                 wait_until_ready(f"http://127.0.0.1:{PORT}", process.poll)
-            require_no_root(process.pid)
+            require_no_root(engine, process.pid)
             answer = ask()
     say(times.table())
     say(f"{tag}: {answer['score']:g} on {answer['score_range']['low']:g} to {answer['score_range']['high']:g}")
@@ -73,15 +74,20 @@ def require_clean(archive: Path, secrets: Mapping[str, bytes]) -> None:
         raise ImageFailed("\n".join(f"layer {each.layer}: {each.path}: {each.what}" for each in found))
 
 
-def require_no_root(pid: int) -> None:
-    """Raises ImageFailed where the service, a descendant of the engine's process, runs as root."""
+def require_no_root(engine: Engine, pid: int) -> None:
+    """Raises ImageFailed where the service runs as root, or cannot be seen to run as another."""
+    if isinstance(engine, Docker):
+        say("runs as a child of Docker's daemon: as whom is not seen from here")
+        return
     service = [
         child for child in psutil.Process(pid).children(recursive=True) if "bentoml" in " ".join(child.cmdline())
     ]
     served_by = {child.uids().effective for child in service if Path(child.exe()).name.startswith("python")}
+    if not served_by:
+        raise ImageFailed("no process of the service is below the engine's: as whom it runs cannot be told")
     if 0 in served_by:
         raise ImageFailed("the service runs as root inside the image")
-    say(f"runs as user {', '.join(map(str, sorted(served_by))) or 'of a daemon: not seen from here'}")
+    say(f"runs as user {', '.join(map(str, sorted(served_by)))}")
 
 
 def ask() -> Mapping[str, Any]:
@@ -93,8 +99,11 @@ def ask() -> Mapping[str, Any]:
 
 
 def _json(request: urllib.request.Request) -> Mapping[str, Any]:
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own address
-        return json.load(answer)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own address
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise ImageFailed(f"{request.full_url} answers {error.code}: {error.read(500).decode()}") from error
 
 
 if __name__ == "__main__":
