@@ -120,9 +120,9 @@ client-kill: $(ENVIRONMENT) ## 10,000 essays through `fairmark` with a kill in t
 	@CLIENT_ESSAYS=10000 $(BIN)/python -m pytest -q tests/fairmark/test_kill.py -k killed_run
 
 .PHONY: ray-check
-ray-check: $(ENVIRONMENT) ## `fairmark batch --engine ray` on three nodes of this machine, one lost, and a kill; installs Ray
+ray-check: $(ENVIRONMENT) ## `fairmark batch --engine ray` on three nodes of this machine, one lost, and a kill; ESSAYS=10000
 	@$(PIP) --no-deps --requirement requirements/ray.txt
-	@RAY_CHECK=1 $(BIN)/python -m pytest -q tests/fairmark/test_ray.py
+	@RAY_CHECK=1 $(if $(ESSAYS),RAY_ESSAYS=$(ESSAYS)) $(BIN)/python -m pytest -q tests/fairmark/test_ray.py
 
 .PHONY: reliability
 reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that has a test; writes reports/reliability.md
