@@ -60,9 +60,9 @@ def test_relay_passes_output_on_and_returns_the_exit_code(tmp_path: Path) -> Non
 
 def test_who_ends_or_is_silent_before_it_answers_is_named_with_where_to_look() -> None:
     silent = f"http://127.0.0.1:{free_port()}/health"
-    with running([sys.executable, "-c", "raise SystemExit(7)"], os.environ) as process:
-        with pytest.raises(UpFailed, match=r"^store ended with code 7 before it was ready; see store\.log$"):
-            wait_until_answers("store", silent, process.poll, timeout_s=30, last_words="see store.log")
+    over = pytest.raises(UpFailed, match=r"^store ended with code 7 before it was ready; see store\.log$")
+    with over, running([sys.executable, "-c", "raise SystemExit(7)"], os.environ) as process:
+        wait_until_answers("store", silent, process.poll, timeout_s=30, last_words="see store.log")
     with pytest.raises(UpFailed, match=rf"^store is not ready at {re.escape(silent)} after .*; see store\.log$"):
         wait_until_answers("store", silent, lambda: None, timeout_s=0.01, last_words="see store.log")
 
