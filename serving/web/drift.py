@@ -154,4 +154,4 @@ def _values(found: DriftBin) -> str:
 
 
 def _of_bound(value: float | None, bound: float | None) -> str:
-    return "" if value is None else f"{value:.2f} of {bound:.2f}"
+    return "–" if value is None else f"{value:.2f} of {bound:.2f}"
