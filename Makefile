@@ -124,9 +124,9 @@ client-kill: $(ENVIRONMENT) ## 10,000 essays through `fairmark` with a kill in t
 	@CLIENT_ESSAYS=10000 $(BIN)/python -m pytest -q tests/fairmark/test_kill.py -k killed_run
 
 .PHONY: ray-check
-ray-check: $(ENVIRONMENT) ## `fairmark batch --engine ray` on three nodes of this machine, one lost, and a kill; installs Ray
+ray-check: $(ENVIRONMENT) ## `fairmark batch --engine ray` on three nodes of this machine, one lost, and a kill; ESSAYS=10000
 	@$(PIP) --no-deps --requirement requirements/ray.txt
-	@RAY_CHECK=1 $(BIN)/python -m pytest -q tests/fairmark/test_ray.py
+	@RAY_CHECK=1 $(if $(ESSAYS),RAY_ESSAYS=$(ESSAYS)) $(BIN)/python -m pytest -q tests/fairmark/test_ray.py
 
 .PHONY: reliability
 reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that has a test; writes reports/reliability.md
@@ -163,10 +163,10 @@ docs: $(ENVIRONMENT) ## The documentation as a site, into out/site; asks no netw
 	@$(BIN)/mkdocs build --quiet --strict && echo "wrote out/site" >&2
 
 .PHONY: check-deploy
-check-deploy: $(ENVIRONMENT) ## cfn-lint on the CloudFormation template, zizmor (and actionlint, where it is) on the workflows
+check-deploy: $(ENVIRONMENT) ## cfn-lint on the CloudFormation template, zizmor and actionlint on the workflows
 	@$(BIN)/cfn-lint deploy/cloudformation.yaml
 	@$(BIN)/zizmor --quiet --offline .github/workflows
-	@if command -v actionlint >/dev/null; then actionlint; else echo "no actionlint here: workflows were read by zizmor alone" >&2; fi
+	@$(BIN)/actionlint .github/workflows/*.yml
 
 .PHONY: image
 image: $(ENVIRONMENT) ## The container image, by Docker or buildah; VARIANT=gpu; BASE=debian makes its base without a registry

@@ -88,7 +88,10 @@ def start(
     # A port found free may be taken before the server opens it; then it ends at once, and other ports are tried.
     for attempt in (1, 2):
         ports = weed.choose_ports(_remembered_ports(folder) or (weed.USUAL_PORTS if usual_ports else {}))
-        pid = weed.launch(folder, ports)
+        try:
+            pid = weed.launch(folder, ports)
+        except weed.NoServer as error:
+            raise LocalS3Error(str(error)) from error
         state = {"pid": pid, "ports": ports, "bucket": bucket}
         (folder / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
         if _wait_until_ready(folder, state, secret_key, timeout_s):
@@ -261,7 +264,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         return _command(arguments)
-    except (LocalS3Error, weed.NoServer, OSError) as error:
+    except (LocalS3Error, OSError) as error:
         _say(f"error: {error}")
         return 1
 

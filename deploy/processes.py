@@ -1,12 +1,15 @@
-"""Programs that a command starts and must not leave behind: each in a process group of its own, stopped as a whole.
+"""Programs that a command starts, awaits and must not leave behind: each in a process group of its own, stopped whole.
 
 A terminal's Ctrl-C reaches only the foreground group, so a child hears of it from us, in the order that we choose.
 """
 
 import fcntl
+import http.client
 import os
 import signal
 import subprocess
+import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import IO
 
 import psutil
 
+from essays.console import human_time, say
 from essays.errors import FairmarkError
 from essays.ports import describe
 
@@ -76,6 +80,35 @@ def relay(command: Sequence[str], environment: Mapping[str, str], into: IO[bytes
             into.flush()
             line(raw.decode("utf-8", "replace").rstrip())
         return process.wait()
+
+
+def wait_until_answers(
+    name: str, url: str, ended: Callable[[], int | None], *, timeout_s: float, last_words: str
+) -> None:
+    """Return when a program's health check answers 200, saying every five seconds that it does not yet.
+
+    `ended` gives its exit code once it has one, `last_words` tells where they stand. Raises UpFailed.
+    """
+    started = said = time.monotonic()
+    while not answers(url, timeout_s=2):
+        if (code := ended()) is not None:
+            raise UpFailed(f"{name} ended with code {code} before it was ready; {last_words}")
+        now = time.monotonic()
+        if now - started > timeout_s:
+            raise UpFailed(f"{name} is not ready at {url} after {human_time(timeout_s)}; {last_words}")
+        if now - said >= 5:
+            said = now
+            say(f"{name}: not ready yet, {human_time(now - started)}")
+        time.sleep(0.1)
+
+
+def answers(url: str, timeout_s: float) -> bool:
+    """Whether this address of ours answers 200 within this time."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - our own address
+            return bool(answer.status == http.HTTPStatus.OK)
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def left_behind(word: str, folder: Path) -> list[int]:

@@ -159,6 +159,51 @@ class Validity(Answer):
     bars: list[BarVerdict]
 
 
+class DriftBin(Answer):
+    """Essays whose quantity lies between two values."""
+
+    low: float | None
+    high: float | None
+    expected: float
+    """The share of essays that the models were made for."""
+    found: float | None = None
+    """The share of the last essays; none while there are too few to say."""
+
+
+class QuantityDrift(Answer):
+    """How one quantity of the last essays compares with essays that the models were made for."""
+
+    quantity: str
+    title: str
+    """The same in words."""
+    model: str | None = None
+    num_essays: int
+    drifted: bool | None = None
+    """Whether PSI or KS passes its bound; none while there are too few essays to say."""
+    psi: float | None = None
+    psi_bound: float | None = None
+    ks: float | None = None
+    ks_bound: float | None = None
+    num_reference: int
+    bins: list[DriftBin]
+
+
+class PromptDrift(Answer):
+    """How the last essays on one writing task compare."""
+
+    prompt_id: str
+    drifted: bool
+    quantities: list[QuantityDrift]
+
+
+class Drift(Answer):
+    """Whether essays are still like those that the models were made for."""
+
+    drifted: bool
+    least_essays: int
+    prompts: list[PromptDrift]
+
+
 class PromptQuality(Answer):
     """How well a model agreed with people on held-out essays of one prompt."""
 

@@ -8,6 +8,7 @@ after 502, 504 and a lost connection with growing pauses. A service that never a
 address is wrong more often than not. One client may be used by several threads.
 """
 
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from fairmark.answers import (
     BatchAnswer,
     BatchItem,
     Comparison,
+    Drift,
     ErrorDetail,
     Models,
     Prompts,
@@ -40,6 +42,8 @@ DEFAULT_MODEL = "ensemble"
 # Longer than a service may take for a batch, so that its own answer comes first.
 _TIMEOUT = httpx.Timeout(180, connect=5)
 _ASK_AGAIN = frozenset({429, 502, 503, 504})
+
+_KEY = re.compile(r"[!-~]+")
 
 Typed = TypeVar("Typed", bound=Answer)
 
@@ -76,7 +80,12 @@ class Client:
         patience_s: float = 120.0,
         max_connections: int = 16,
     ) -> None:
-        """`api_key` is sent as `Authorization: Bearer`; `patience_s` bounds how long one call is tried again."""
+        """`api_key` is sent as `Authorization: Bearer`; `patience_s` bounds how long one call is tried again.
+
+        Raises ClientError for an address or a key that cannot be one.
+        """
+        if api_key and not _KEY.fullmatch(api_key):
+            raise ClientError("the API key holds a character that none has, perhaps a line end; copy it once more")
         self.url = url.rstrip("/")
         self.patience_s = patience_s
         headers = {"User-Agent": "fairmark", **({"Authorization": f"Bearer {api_key}"} if api_key else {})}
@@ -118,6 +127,10 @@ class Client:
         """Whether the model may be used for this class; scores as `score_batch` gave them, marks as people did."""
         body = {"prompt_id": prompt_id, "model": model, "essays": [asdict(essay) for essay in essays]}
         return self._call("POST", "/validity", Validity, body)
+
+    def drift(self) -> Drift:
+        """Whether essays are still like those that the models were made for; needs a key of scope `admin`."""
+        return self._call("GET", "/drift", Drift)
 
     def models(self) -> Models:
         """What is served."""

@@ -5,52 +5,26 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 from essays.console import EXIT_DONE, EXIT_FAILED, EXIT_MISUSED, say
 from essays.errors import FairmarkError
 from fairmark.answers import Models
 from fairmark.client import DEFAULT_URL, Client
+from fairmark.drift import HEAD, in_words, rows_of
 from fairmark.errors import WrongInput
 from fairmark.marked import MarkedClass, require_marks, verdict_words
+from fairmark.options import KEY_VARIABLE, URL_VARIABLE, parser
 from fairmark.progress import Progress
 from fairmark.results import CsvLines, JsonLines, Lines, ResultFile, ResultStream
 from fairmark.scoring import Asking, score_all
 from fairmark.sources import STDIN, Columns, Essay, count_essays, essays_of, require_paths
 
-URL_VARIABLE, KEY_VARIABLE = "FAIRMARK_URL", "FAIRMARK_API_KEY"
 _INTERRUPTED = 130
-_EPILOG = f"""\
-environment:
-  {URL_VARIABLE}      address of the service, where --url is not given
-  {KEY_VARIABLE}  key that the service asks for, if it does; there is no option for it, since others see those
-
-exit codes:
-  0  every essay has a score      1  some have none, or the service failed      2  misused
-"""
-_SCORE = """\
-Score essays. PATH is a file of text, Word (.docx) or PDF; a folder of them; a table (.csv, .tsv, .jsonl) with a column
-for the essay; or - for standard input. Results are lines of CSV or JSON, one for each essay, in order; an essay that
-cannot be scored has its reason there. With --out, a run that was stopped or killed goes on where it was when the same
-command is given again, and no essay is written twice.
-"""
-_BATCH = """\
-As `fairmark score`, always into a file. With --engine ray the nodes of a Ray cluster ask the service, each at --url: a
-service of its own (http://127.0.0.1:3000) or one for all. Nodes may come and go; each essay has one line all the same.
-"""
-
-_VALIDITY = """\
-Say whether a model may be used for a class. TABLE (.csv, .tsv, .jsonl) holds essays and, in the column `score`, what
-their teacher gave them on the writing task's scale; rater1 and rater2 too, where two people marked each essay. The
-service scores them, and its scores are held against the bars of the validity report, with intervals: of a small class
-it says that it cannot tell. Essays that the service refuses to score are listed and left out.
-"""
-_DESCRIPTIONS = {"score": _SCORE, "batch": _BATCH, "validity": _VALIDITY}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it, and leave with its exit code."""
-    options = parser().parse_args(arguments)
+    options = parser(RUNS).parse_args(arguments)
     try:
         sys.exit(options.run(options))
     except WrongInput as error:
@@ -62,30 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read the results has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command's options."""
-    top = argparse.ArgumentParser(
-        prog="fairmark", description="Essay scores from a Fairmark service.", epilog=_EPILOG, formatter_class=_Wide
-    )
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for name, run, words in (
-        ("score", score, "score essays from files, folders, tables or standard input"),
-        ("batch", score, "score very many into a file, here or on a Ray cluster"),
-        ("validity", validity, "say whether a model may be used for a class that its teacher marked"),
-        ("models", models, "list the models, and how well they agree with people"),
-        ("prompts", prompts, "list the writing tasks and their scales"),
-    ):
-        description = _DESCRIPTIONS.get(name, f"{words[0].upper()}{words[1:]}.")
-        added = commands.add_parser(name, help=words, description=description, epilog=_EPILOG, formatter_class=_Wide)
-        added.set_defaults(run=run)
-        if name in ("score", "batch"):
-            _add_score_options(added, into_file=name == "batch")
-        if name == "validity":
-            _add_validity_options(added)
-        _add_service_options(added)
-    return top
 
 
 def score(options: argparse.Namespace) -> int:
@@ -137,6 +87,18 @@ def validity(options: argparse.Namespace) -> int:
         )
     for name, detail in marked.left_out:
         say(f"left out: {name}: {detail.message}")
+    return EXIT_DONE
+
+
+def drift(options: argparse.Namespace) -> int:
+    """Whether essays are still like those that the models were made for."""
+    with _service(options) as service:
+        found = service.drift()
+    if options.json:
+        sys.stdout.write(found.model_dump_json(indent=1) + "\n")
+    else:
+        sys.stdout.write(f"{in_words(found)}\n\n")
+        _print_table(HEAD, rows_of(found))
     return EXIT_DONE
 
 
@@ -286,64 +248,4 @@ def _print_table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> None:
         sys.stdout.write("\t".join(row) + "\n")
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 64:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1 to 64")
-    return int(text)
-
-
-def _many(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, 1 or more")
-    return int(text)
-
-
-class _Wide(argparse.RawDescriptionHelpFormatter):
-    """The same text on every terminal, since the documentation holds it."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28, width=118)
-
-
-def _add_score_options(added: argparse.ArgumentParser, *, into_file: bool) -> None:
-    add = added.add_argument
-    add("paths", metavar="PATH", nargs="*", type=Path, help="files and folders; - is standard input")
-    add("--prompt", metavar="ID", help="writing task of essays that name none (`fairmark prompts` lists them)")
-    which = added.add_mutually_exclusive_group()
-    which.add_argument("--model", metavar="NAME", help="model to ask; the service's default otherwise")
-    which.add_argument("--compare", action="store_true", help="ask every model, and say how far they disagree")
-    otherwise = "" if into_file else "; standard output otherwise"
-    add("--out", metavar="FILE", type=Path, required=into_file, help=f"file of results, .csv or .jsonl{otherwise}")
-    add("--overwrite", action="store_true", help="begin --out anew in place of going on")
-    add("--results", choices=("csv", "jsonl"), help="form of the results; that of --out, or csv")
-    add("--stdin", choices=("text", "csv", "jsonl"), default="text", help="what - holds: one essay, or a table")
-    add("--essay-column", metavar="NAME", default="essay", help="column of the text (essay)")
-    add("--id-column", metavar="NAME", default="essay_id", help="column of its name (essay_id); else its number")
-    add("--prompt-column", metavar="NAME", default="prompt_id", help="column of the writing task (prompt_id)")
-    add("--jobs", metavar="N", type=_positive, default=4, help="requests in flight at once (4)")
-    added.set_defaults(engine="local")
-    if into_file:
-        add("--engine", choices=("local", "ray"), default="local", help="who asks the service: this machine (local)")
-        add("--hold", metavar="N", type=_many, default=2048, help="with ray: essays in hand at once (2048)")
-        add("--ray-address", metavar="ADDRESS", help="cluster to join (RAY_ADDRESS, else one on this machine)")
-
-
-def _add_validity_options(added: argparse.ArgumentParser) -> None:
-    add = added.add_argument
-    add("table", metavar="TABLE", type=Path, help="marked essays: .csv, .tsv or .jsonl")
-    add("--prompt", metavar="ID", help="writing task, where the table names none (`fairmark prompts` lists them)")
-    add("--model", metavar="NAME", help="model to ask; the service's default otherwise")
-    add("--json", action="store_true", help="the whole report as JSON")
-    add("--score-column", metavar="NAME", default="score", help="column of the teacher's score (score)")
-    add("--essay-column", metavar="NAME", default="essay", help="column of the text (essay)")
-    add("--id-column", metavar="NAME", default="essay_id", help="column of its name (essay_id); else its number")
-    add("--prompt-column", metavar="NAME", default="prompt_id", help="column of the writing task (prompt_id)")
-    add("--jobs", metavar="N", type=_positive, default=4, help="requests in flight at once (4)")
-
-
-def _add_service_options(added: argparse.ArgumentParser) -> None:
-    added.add_argument("--url", help=f"address of the service ({DEFAULT_URL})")
-    added.add_argument(
-        "--patience", metavar="SECONDS", type=float, default=120.0,
-        help="how long to ask again while the service is busy or away (120)",
-    )  # fmt: skip
+RUNS = {"score": score, "batch": score, "validity": validity, "drift": drift, "models": models, "prompts": prompts}

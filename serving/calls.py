@@ -94,7 +94,7 @@ async def _validity(desk: Desk, request: ValidityRequest, _: CacheMode) -> Valid
 
 
 async def _drift(desk: Desk, _: None, __: CacheMode) -> DriftResponse:
-    return drift_response(desk.drift.seen())
+    return drift_response(desk.drift)
 
 
 async def _purge(desk: Desk, request: PurgeRequest, _: CacheMode) -> PurgeResponse:

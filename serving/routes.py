@@ -75,6 +75,11 @@ def create_app(get_desk: GetDesk, swagger_folder: Path) -> Starlette:
             Route("/", _guarded("/", get_desk, page.handle, page.show_error), methods=["GET", "POST"]),
             Route("/class", _guarded("/class", get_desk, page.show_class, json_error)),
             Route("/class/validity", _guarded("/class/validity", get_desk, page.show_validity, json_error)),
+            Route(
+                "/drift/report",
+                _guarded("/drift/report", get_desk, page.show_drift, json_error),
+                methods=["GET", "POST"],
+            ),
             Route("/text", _guarded("/text", get_desk, page.read_file, json_error), methods=["POST"]),
             Route("/livez", alive),
             Route("/readyz", ready),

@@ -512,10 +512,25 @@ class StatusResponse(Schema):
     """Of the software that computes scores."""
 
 
+class DriftBin(Schema):
+    """Essays whose quantity lies between two values."""
+
+    low: float | None
+    """The least value of the bin; null where everything below `high` is in it."""
+    high: float | None
+    """What its values are below; null where everything from `low` on is in it."""
+    expected: float
+    """The share of essays that the models were made for, from 0 to 1."""
+    found: float | None
+    """The share of the last essays; null while there are too few to say."""
+
+
 class QuantityDrift(Schema):
     """How one quantity of the last essays compares with essays that the models were made for."""
 
     quantity: Literal["words", "unknown_words", "topic_distance", "unit_score"]
+    title: str
+    """The same in words."""
     model: str | None
     """Whose scores they are; null for what the text alone says."""
     num_essays: int
@@ -529,6 +544,10 @@ class QuantityDrift(Schema):
     ks: float | None
     """Largest distance of cumulated shares."""
     ks_bound: float | None
+    num_reference: int
+    """Held-out essays that the last ones are compared with."""
+    bins: list[DriftBin]
+    """Both distributions, in ascending order."""
 
 
 class PromptDrift(Schema):
@@ -544,6 +563,8 @@ class DriftResponse(Schema):
     """Whether essays are still like those that the models were made for."""
 
     drifted: bool
+    least_essays: int
+    """With fewer nothing is said of a quantity."""
     prompts: list[PromptDrift]
     """Those of which a served bundle brings a reference."""
 

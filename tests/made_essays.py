@@ -1,6 +1,8 @@
 """Essays of ours for tests that need many: plain English, no two alike, none that the gate would flag."""
 
+import csv
 import random
+from pathlib import Path
 
 # Parts of at most four words: a run of five then spans two of them, and two essays share few.
 _PARTS = (
@@ -27,3 +29,16 @@ def made_essay(number: int, num_sentences: int = 10) -> str:
     chance = random.Random(number)
     sentences = (" ".join(chance.choice(part.split("|")) for part in _PARTS) for _ in range(num_sentences))
     return " ".join(sentences)
+
+
+def marked_table(path: Path, num_essays: int = 50, step: float = 1.0) -> Path:
+    """A CSV of essays with a teacher's marks from 0 to 6: longer is better, with some noise."""
+    chance = random.Random(5)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["essay_id", "essay", "score"])
+        for number in range(num_essays):
+            num_sentences = chance.randint(4, 24)
+            score = round(min(6.0, max(0.0, num_sentences / 4 + chance.gauss(0, 0.5))) / step) * step
+            table.writerow([number, made_essay(9000 + number, num_sentences), score])
+    return path

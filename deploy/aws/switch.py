@@ -10,11 +10,13 @@ import time
 from typing import Any
 
 import boto3
+from botocore.exceptions import BotoCoreError, ClientError
 
 from essays.console import run, say
 from essays.errors import FairmarkError
 
 TAG = "fairmark-stack"
+_SERVES, _WENT_BACK = "Success", "Failed"
 _OPEN = {"Pending", "InProgress", "Delayed", "Cancelling"}
 
 
@@ -30,8 +32,16 @@ def main() -> None:
     parser.add_argument("--document", required=True, help="its output SwitchDocument")
     parser.add_argument("--parameter", required=True, help="its output ImageParameter")
     options = parser.parse_args()
-    ssm, instances = boto3.client("ssm"), running_instances(boto3.client("ec2"), options.stack)
-    run(lambda: switch(ssm, instances, options.image, options.document, options.parameter))
+    run(lambda: switch_stack(options.stack, options.image, options.document, options.parameter))
+
+
+def switch_stack(stack: str, image: str, document: str, parameter: str) -> None:
+    """`switch` on a stack's instances. Raises SwitchFailed, also where AWS cannot be asked at all."""
+    try:
+        ssm, instances = boto3.client("ssm"), running_instances(boto3.client("ec2"), stack)
+        switch(ssm, instances, image, document, parameter)
+    except (BotoCoreError, ClientError) as error:
+        raise SwitchFailed(f"AWS: {error}; run it again once that is mended") from error
 
 
 def running_instances(ec2: Any, stack: str) -> list[str]:
@@ -46,24 +56,35 @@ def switch(ssm: Any, instances: list[str], image: str, document: str, parameter:
     """All instances serve `image` and new ones will, or all serve what they did. Raises SwitchFailed."""
     before: str = ssm.get_parameter(Name=parameter)["Parameter"]["Value"]
     for place, instance in enumerate(instances):
-        if not _serves(ssm, instance, image, document, pause_s):
-            left = [each for each in instances[:place] if not _serves(ssm, each, before, document, pause_s)]
+        status = _status_of(ssm, instance, image, document, pause_s)
+        if status != _SERVES:
+            # One that failed went back by itself; what any other end has left there is not known.
+            changed = instances[: place if status == _WENT_BACK else place + 1]
+            left = [each for each in changed if _status_of(ssm, each, before, document, pause_s) != _SERVES]
             also = f"; {', '.join(left)} went not back either: look at their log and end them" if left else ""
             raise SwitchFailed(f"{image} did not get ready on {instance}; all serve {before} as before{also}")
     ssm.put_parameter(Name=parameter, Value=image, Overwrite=True)
     say(f"{len(instances)} instances serve {image}; before: {before}")
 
 
-def _serves(ssm: Any, instance: str, image: str, document: str, pause_s: float) -> bool:
-    """Whether an instance got ready with this image."""
+def _status_of(ssm: Any, instance: str, image: str, document: str, pause_s: float) -> str:
+    """How the switch to this image ended on an instance, in Systems Manager's word; an error of its own is one, too."""
+    try:
+        status = _ended(ssm, instance, image, document, pause_s)
+    except (BotoCoreError, ClientError) as error:
+        status = f"unknown ({error})"
+    say(f"{instance}: {image}: {status}")
+    return status
+
+
+def _ended(ssm: Any, instance: str, image: str, document: str, pause_s: float) -> str:
     sent = ssm.send_command(DocumentName=document, InstanceIds=[instance], Parameters={"Image": [image]})
     asked = {"CommandId": sent["Command"]["CommandId"], "InstanceId": instance}
     # Asked at once, the service may not know its own command yet.
     time.sleep(pause_s)
-    while (status := ssm.get_command_invocation(**asked)["Status"]) in _OPEN:
+    while (status := str(ssm.get_command_invocation(**asked)["Status"])) in _OPEN:
         time.sleep(pause_s)
-    say(f"{instance}: {image}: {status}")
-    return bool(status == "Success")
+    return status
 
 
 if __name__ == "__main__":

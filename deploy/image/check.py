@@ -5,7 +5,9 @@ Models come from the store that settings name, else from this checkout's local S
 
 import argparse
 import json
+import os
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +15,9 @@ from typing import Any
 
 import psutil
 
-from deploy.image.engine import Engine, ImageFailed, find_engine
+from deploy.image.engine import Docker, Engine, ImageFailed, find_engine
 from deploy.image.layers import scan
+from deploy.image.secrets_here import secrets_here
 from deploy.service import wait_until_ready
 from deploy.times import Times
 from deploy.up import object_store, require_free
@@ -48,7 +51,7 @@ def check(tag: str) -> None:
         with engine.running(tag, wanted) as process:
             with times.step("ready"):
                 wait_until_ready(f"http://127.0.0.1:{PORT}", process.poll)
-            require_no_root(process.pid)
+            require_no_root(engine, process.pid)
             answer = ask()
     say(times.table())
     say(f"{tag}: {answer['score']:g} on {answer['score_range']['low']:g} to {answer['score_range']['high']:g}")
@@ -56,24 +59,35 @@ def check(tag: str) -> None:
 
 def check_layers(engine: Engine, tag: str) -> None:
     """Raises ImageFailed naming each file that no layer may hold."""
+    secrets = secrets_here(os.environ)
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch) / "image.tar"
         engine.save(tag, archive)
-        size_bytes, found = archive.stat().st_size, scan(archive)
-    if found:
+        require_clean(archive, secrets)
+        size = human_size(archive.stat().st_size)
+    say(f"{tag}: {size}, no secret in any layer, nor any of the {len(secrets)} that are known here")
+
+
+def require_clean(archive: Path, secrets: Mapping[str, bytes]) -> None:
+    """Raises ImageFailed naming each file of a saved image that no layer may hold, and never showing a secret."""
+    if found := scan(archive, secrets):
         raise ImageFailed("\n".join(f"layer {each.layer}: {each.path}: {each.what}" for each in found))
-    say(f"{tag}: {human_size(size_bytes)}, no secret in any layer")
 
 
-def require_no_root(pid: int) -> None:
-    """Raises ImageFailed where the service, a descendant of the engine's process, runs as root."""
+def require_no_root(engine: Engine, pid: int) -> None:
+    """Raises ImageFailed where the service runs as root, or cannot be seen to run as another."""
+    if isinstance(engine, Docker):
+        say("runs as a child of Docker's daemon: as whom is not seen from here")
+        return
     service = [
         child for child in psutil.Process(pid).children(recursive=True) if "bentoml" in " ".join(child.cmdline())
     ]
     served_by = {child.uids().effective for child in service if Path(child.exe()).name.startswith("python")}
+    if not served_by:
+        raise ImageFailed("no process of the service is below the engine's: as whom it runs cannot be told")
     if 0 in served_by:
         raise ImageFailed("the service runs as root inside the image")
-    say(f"runs as user {', '.join(map(str, sorted(served_by))) or 'of a daemon: not seen from here'}")
+    say(f"runs as user {', '.join(map(str, sorted(served_by)))}")
 
 
 def ask() -> Mapping[str, Any]:
@@ -85,8 +99,11 @@ def ask() -> Mapping[str, Any]:
 
 
 def _json(request: urllib.request.Request) -> Mapping[str, Any]:
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own address
-        return json.load(answer)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own address
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise ImageFailed(f"{request.full_url} answers {error.code}: {error.read(500).decode()}") from error
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ PROXIED_PATHS = (
     "/livez",
     "/readyz",
 )
-"""What the world may ask for. Metrics and purges are asked of each instance, from its own machine."""
+"""What the world may ask for. Metrics, purges and drift are asked of each instance, from its own machine."""
 FILE_PATHS = ("/", "/text")
 """Of these, forms that may carry a file."""
 SLOW_PATHS = ("/", "/score_batch", "/explain")

@@ -6,17 +6,26 @@ from itertools import groupby
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from serving.drift.watch import DriftWatch, Seen
-from serving.schemas import DriftResponse, PromptDrift, QuantityDrift
+from serving.drift.watch import DriftWatch, Seen, Watched
+from serving.schemas import DriftBin, DriftResponse, PromptDrift, QuantityDrift
 
 _LABELS = ("prompt_id", "quantity", "model")
+_TITLES = {
+    "words": "Length in words",
+    "unknown_words": "Share of words that training essays lack",
+    "topic_distance": "Distance of its words from training essays",
+}
 
 
-def drift_response(seen: Sequence[Seen]) -> DriftResponse:
+def drift_response(watch: DriftWatch) -> DriftResponse:
     """Everything that is watched, by prompt."""
-    ordered = sorted(seen, key=lambda each: each.watched.prompt_id)
+    ordered = sorted(watch.seen(), key=lambda each: each.watched.prompt_id)
     prompts = [_prompt(name, list(own)) for name, own in groupby(ordered, key=lambda each: each.watched.prompt_id)]
-    return DriftResponse(drifted=any(prompt.drifted for prompt in prompts), prompts=prompts)
+    return DriftResponse(
+        drifted=any(prompt.drifted for prompt in prompts),
+        least_essays=watch.settings.least_essays,
+        prompts=prompts,
+    )
 
 
 class DriftCollector(Collector):
@@ -54,6 +63,7 @@ def _quantity(seen: Seen) -> QuantityDrift:
     return QuantityDrift.model_validate(
         {
             "quantity": seen.watched.quantity,
+            "title": _title(seen.watched),
             "model": seen.watched.model or None,
             "num_essays": seen.num_essays,
             "drifted": found and found.drifted,
@@ -61,5 +71,24 @@ def _quantity(seen: Seen) -> QuantityDrift:
             "psi_bound": found and found.psi_bound,
             "ks": found and found.ks,
             "ks_bound": found and found.ks_bound,
+            "num_reference": sum(seen.watched.histogram.counts),
+            "bins": _bins(seen),
         }
     )
+
+
+def _title(watched: Watched) -> str:
+    return _TITLES.get(watched.quantity) or f"Score by {watched.model}, from 0 to 1"
+
+
+def _bins(seen: Seen) -> list[DriftBin]:
+    edges, counts = seen.watched.histogram.edges, seen.watched.histogram.counts
+    return [
+        DriftBin(
+            low=low,
+            high=high,
+            expected=count / sum(counts),
+            found=seen.counts[place] / seen.num_essays if seen.difference else None,
+        )
+        for place, (low, high, count) in enumerate(zip((None, *edges), (*edges, None), counts, strict=True))
+    ]

@@ -51,9 +51,15 @@ class Seen:
     """How the last essays compare."""
 
     watched: Watched
-    num_essays: int
+    counts: tuple[int, ...]
+    """Of the last essays, by the reference's bins."""
     difference: Difference | None
     """None while there are too few to say."""
+
+    @property
+    def num_essays(self) -> int:
+        """In all bins."""
+        return sum(self.counts)
 
 
 class DriftWatch:
@@ -131,10 +137,10 @@ class DriftWatch:
             self._changed = True
 
     def _compare(self, watched: Watched, sketch: Sketch | None) -> Seen:
-        number = sketch.num_essays if sketch else 0
-        if sketch is None or number < self.settings.least_essays:
-            return Seen(watched, number, None)
-        return Seen(watched, number, difference(watched.histogram.counts, sketch.counts))
+        expected = watched.histogram.counts
+        found = (sketch or empty_sketch(expected)).counts
+        enough = sum(found) >= self.settings.least_essays
+        return Seen(watched, found, difference(expected, found) if enough else None)
 
     def _load(self) -> Sketches:
         path = self.settings.file

@@ -12,9 +12,11 @@ from essays.errors import FairmarkError
 from essays.gate import MAX_CHARACTERS, MIN_WORDS
 from serving.access import require_key, require_scope
 from serving.desk import Desk
+from serving.drift.report import drift_response
 from serving.errors import ErrorDetail, Reply, reply_to
 from serving.presence import unless_gone
 from serving.scorer import Scorer
+from serving.web.drift import DriftView, drift_view
 from serving.web.explanation import explanation_view
 from serving.web.forms import DocumentReader, PostedForm, read_form
 from serving.web.view import (
@@ -52,7 +54,7 @@ class Page:
         """GET: the form. POST: the form and the answer to it."""
         desk = self._get_desk()
         if not desk.ready:
-            return self._render(PageView(FormValues(), waiting=desk.readiness().models), 503)
+            return self._warming_up(desk)
         if request.method != "POST":
             return self._render(self._form(desk, FormValues()), 200)
         return await unless_gone(request, self._answer(desk, await self._read(desk, request)))
@@ -68,11 +70,27 @@ class Page:
     def _show_class(self, *, judges: bool) -> Response:
         desk = self._get_desk()
         if not desk.ready:
-            return self._render(PageView(FormValues(), waiting=desk.readiness().models), 503)
+            return self._warming_up(desk)
         limits, form = desk.limits, self._form(desk, FormValues())
         limited = (limits.max_batch_essays, limits.max_body_bytes)
         view = ClassView(form.prompts, form.models, *limited, asks_key=form.asks_key, judges=judges)
         return HTMLResponse(self._templates.get_template("class.html").render(view=view))
+
+    async def show_drift(self, request: Request) -> Response:
+        """GET: the question for an operator's key. POST: what `/drift` says, in words and drawings."""
+        desk = self._get_desk()
+        if not desk.ready:
+            return self._warming_up(desk)
+        if request.method != "POST":
+            return self._render_drift(DriftView())
+        try:
+            posted = await self._read(desk, request)
+            require_key(desk.settings.access.keys, "admin", posted.fields.get("api_key", ""), field="api_key")
+        except FairmarkError as error:
+            reply = reply_to(error)
+            return self._render_drift(DriftView(errors=errors_of(reply.detail)), reply.status)
+        titles = {prompt.prompt_id: prompt.title for prompt in desk.catalogue().prompts}
+        return self._render_drift(drift_view(drift_response(desk.drift), titles))
 
     async def read_file(self, request: Request) -> Response:
         """The text of a posted file, for the page's script."""
@@ -130,6 +148,12 @@ class Page:
             asks_key=desk.settings.access.required,
             max_file_bytes=desk.settings.max_file_bytes,
         )
+
+    def _warming_up(self, desk: Desk) -> Response:
+        return self._render(PageView(FormValues(), waiting=desk.readiness().models), 503)
+
+    def _render_drift(self, view: DriftView, status: int = 200) -> Response:
+        return HTMLResponse(self._templates.get_template("drift.html").render(view=view), status)
 
     def _render(self, view: PageView, status: int, headers: dict[str, str] | None = None) -> Response:
         return HTMLResponse(self._templates.get_template("page.html").render(view=view), status, headers)

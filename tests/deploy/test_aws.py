@@ -6,16 +6,18 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.ssm.models import ssm_backends
 
 from deploy.aws import signing_key
-from deploy.aws.switch import SwitchFailed, running_instances, switch
+from deploy.aws.switch import SwitchFailed, running_instances, switch, switch_stack
 from essays.errors import BadSecret
 
 REGION = "eu-central-1"
 NEW, OLD = (f"1.dkr.ecr.{REGION}.amazonaws.com/fairmark@sha256:{digit * 64}" for digit in "ab")
 PARAMETER = "/fairmark/ours/image"
+THROTTLED = "ThrottlingException"
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +46,10 @@ def ssm(account: None) -> Any:
 
 
 class Watched:
-    """A client that remembers what it sent; on one instance one image fails, as moto's never do."""
+    """A client that remembers what it sent; on one instance one image ends otherwise, as moto's never do."""
 
-    def __init__(self, ssm: Any, fails: tuple[str, str] | None = None) -> None:
-        self._ssm, self._fails = ssm, fails
+    def __init__(self, ssm: Any, fails: tuple[str, str] | None = None, status: str = "Failed") -> None:
+        self._ssm, self._fails, self._status = ssm, fails, status
         self.sent: list[tuple[str, str]] = []
         """Image and instance of each command, in order."""
 
@@ -57,11 +59,13 @@ class Watched:
     def send_command(self, **options: Any) -> Any:
         (image,), (instance,) = options["Parameters"]["Image"], options["InstanceIds"]
         self.sent.append((image, instance))
+        if (image, instance, self._status) == (*(self._fails or ()), THROTTLED):
+            raise ClientError({"Error": {"Code": THROTTLED, "Message": "Rate exceeded"}}, "SendCommand")
         answer = self._ssm.send_command(**options)
         if (image, instance) == self._fails:
             command = ssm_backends["123456789012"][REGION].get_command_by_id(answer["Command"]["CommandId"])
             for invocation in command.invocations:
-                invocation["Status"] = "Failed"
+                invocation["Status"] = self._status
         return answer
 
 
@@ -95,6 +99,28 @@ def test_an_image_that_does_not_get_ready_stops_there_brings_all_back_and_is_not
         switch_to(watched, instances, NEW)
     assert watched.sent == [(NEW, first), (NEW, second), (OLD, first)]
     assert remembered(ssm) == OLD
+
+
+def test_an_instance_of_which_nothing_is_known_is_brought_back_too(ssm: Any, instances: list[str]) -> None:
+    first, second = instances
+    watched = Watched(ssm, fails=(NEW, second), status="TimedOut")
+    with pytest.raises(SwitchFailed, match=f"did not get ready on {second}; all serve .* as before$"):
+        switch_to(watched, instances, NEW)
+    assert watched.sent == [(NEW, first), (NEW, second), (OLD, first), (OLD, second)]
+
+
+def test_an_error_of_aws_in_the_middle_brings_back_who_had_changed(ssm: Any, instances: list[str]) -> None:
+    first, second = instances
+    watched = Watched(ssm, fails=(NEW, second), status=THROTTLED)
+    with pytest.raises(SwitchFailed, match=f"did not get ready on {second}; all serve .* as before$"):
+        switch_to(watched, instances, NEW)
+    assert watched.sent == [(NEW, first), (NEW, second), (OLD, first), (OLD, second)]
+    assert remembered(ssm) == OLD
+
+
+def test_where_aws_cannot_be_asked_it_is_said_in_words(account: None) -> None:
+    with pytest.raises(SwitchFailed, match=r"^AWS: .*ParameterNotFound.*; run it again once that is mended$"):
+        switch_stack("ours", NEW, "Switch", "/fairmark/nowhere/image")
 
 
 def test_where_nothing_runs_yet_the_image_is_remembered(ssm: Any) -> None:

@@ -68,9 +68,10 @@ def test_every_call_but_an_operators_is_passed_on() -> None:
     assert "/metrics" not in PROXIED_PATHS
 
 
-def test_every_page_is_passed_on() -> None:
+def test_every_page_but_an_operators_is_passed_on() -> None:
     pages = {"/", "/class", "/class/validity", "/text"}
     assert pages <= set(PROXIED_PATHS)
+    assert "/drift/report" not in PROXIED_PATHS
     assert set(FILE_PATHS) <= pages
 
 

@@ -1,6 +1,7 @@
 """Programs are stopped as a whole, and what holds a port or a lock is named."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.processes import UpFailed, end, left_behind, only_one, relay, running
+from deploy.processes import UpFailed, end, left_behind, only_one, relay, running, wait_until_answers
 from essays.ports import owner_of_port
+from tests.serving.processes import free_port
 
 # A parent with a child in the same group, a grandchild in a session of its own, as BentoML's workers are.
 FAMILY = """
@@ -54,6 +56,15 @@ def test_relay_passes_output_on_and_returns_the_exit_code(tmp_path: Path) -> Non
         assert relay([sys.executable, "-u", "-c", script], os.environ, into, lines.append) == 3
     assert lines == ["one", "two"]
     assert (tmp_path / "out").read_text() == "one\ntwo\n"
+
+
+def test_who_ends_or_is_silent_before_it_answers_is_named_with_where_to_look() -> None:
+    silent = f"http://127.0.0.1:{free_port()}/health"
+    over = pytest.raises(UpFailed, match=r"^store ended with code 7 before it was ready; see store\.log$")
+    with over, running([sys.executable, "-c", "raise SystemExit(7)"], os.environ) as process:
+        wait_until_answers("store", silent, process.poll, timeout_s=30, last_words="see store.log")
+    with pytest.raises(UpFailed, match=rf"^store is not ready at {re.escape(silent)} after .*; see store\.log$"):
+        wait_until_answers("store", silent, lambda: None, timeout_s=0.01, last_words="see store.log")
 
 
 def test_the_owner_of_a_port_is_named() -> None:

@@ -1,4 +1,6 @@
-"""`make up` for real: object store, pipeline, publication and service, on one small model; and how it stops."""
+"""`make up` for real, on a prompt of one's own as docs/adding-a-prompt.md walks: store, pipeline, publication and
+service, on one small model of fifty marked essays; and how it stops.
+"""
 
 import json
 import os
@@ -18,17 +20,22 @@ import psutil
 import pytest
 import yaml
 
-from tests.made_essays import made_essay
+from essays.errors import InvalidManifest
+from export.bundles import find_bundle
+from pipelines.dependencies import root_packages
+from pipelines.extracted import extracted
+from serving.catalogue import read_model
+from tests.made_essays import made_essay, marked_table
 
-PACKAGES = ("essays", "data", "training", "export", "serving", "pipelines", "benchmarks", "deploy", "fairmark")
-ESSAY = made_essay(1)
+TITLE, LICENCE = "A letter about our town", "ours; may be passed on"
+ESSAY = made_essay(9100, 16)
 
 
 @pytest.fixture(scope="module")
 def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """This tree with the smallest of models, in a folder of its own."""
+    """This tree in a folder of its own, with a prompt that was added to it and the smallest of models."""
     folder = tmp_path_factory.mktemp("checkout")
-    for package in PACKAGES:
+    for package in root_packages():
         ignored = shutil.ignore_patterns("raw", "processed", "__pycache__")
         shutil.copytree(root / package, folder / package, ignore=ignored)
     for name in ("pyproject.toml", "dvc.yaml", "params.yaml", ".dvcignore"):
@@ -37,24 +44,25 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     config = (root / ".dvc" / "config").read_text("utf-8")
     (folder / ".dvc" / "config").write_text(config.replace("[core]", "[core]\n    no_scm = true", 1), "utf-8")
     params = yaml.safe_load((folder / "params.yaml").read_text("utf-8"))
-    (folder / "params.yaml").write_text(yaml.safe_dump(with_one_small_model(params)), "utf-8")
-    subprocess.run([sys.executable, "-m", "pipelines.dependencies", "--write"], cwd=folder, check=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(with_small_numbers(params)), "utf-8")
+    marked_table(folder / "town.csv")
+    add = [sys.executable, "-m", "pipelines.add_prompt", "--csv", "town.csv", "--prompt-id", "town-1"]
+    add += ["--title", TITLE, "--low", "0", "--high", "6", "--licence", LICENCE, "--train", "lexical"]
+    subprocess.run(add, cwd=folder, check=True, capture_output=True)
     yield folder
     up = subprocess.run([sys.executable, "-m", "deploy.up", "--down"], cwd=folder, capture_output=True, text=True)
     assert up.returncode == 0, up.stderr
 
 
-def with_one_small_model(params: dict[str, Any]) -> dict[str, Any]:
+def with_small_numbers(params: dict[str, Any]) -> dict[str, Any]:
     ngrams = {"shortest": 1, "longest": 3, "num_buckets": 4096}
-    lexical = {**params["train"]["lexical"], "ngrams": ngrams, "feature_shares": [0.3], "penalties": [1.0]}
-    fewer = {
-        "gate": {"num_essays": 5},
-        "robustness": {"num_essays": 1, "num_essays_of_encoders": 1},
-        "evaluate": {"num_resamples": 100},
-        "export": {"num_parity_essays": 20},
-    }
-    changed = {section: params[section] | values for section, values in fewer.items()}
-    return {**params, **changed, "models": ["lexical"], "train": {"lexical": lexical}}
+    small = {"ngrams": ngrams, "feature_shares": [0.3], "penalties": [1.0], "num_averaged": 1}
+    params["train"]["lexical"] |= small
+    params["export"]["num_parity_essays"] = 20
+    params["gate"]["num_essays"] = 20
+    params["robustness"] |= {"num_essays": 2, "num_essays_of_encoders": 2}
+    params["evaluate"]["num_resamples"] = 100
+    return params
 
 
 @pytest.fixture
@@ -67,14 +75,12 @@ def port() -> int:
 class Up:
     """A running `up`, as a terminal would have it: interrupted with its whole process group."""
 
-    def __init__(self, checkout: Path, *options: str, mirror: Path | None = None) -> None:
-        environment = {**os.environ, **({"ESSAYS_MIRROR": str(mirror)} if mirror else {})}
+    def __init__(self, checkout: Path, *options: str) -> None:
         self.log = checkout / "up.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deploy.up", *options],
                 cwd=checkout,
-                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -131,14 +137,22 @@ def test_serving_from_an_empty_store_fails_with_the_reason_and_leaves_nothing(ch
 
 
 @pytest.mark.slow
-def test_up_serves_stops_cleanly_and_is_up_again_without_any_work(checkout: Path, port: int, mirror: Path) -> None:
-    with Up(checkout, "--port", str(port), mirror=mirror) as up:
+def test_up_serves_stops_cleanly_and_is_up_again_without_any_work(checkout: Path, port: int) -> None:
+    with Up(checkout, "--port", str(port)) as up:
         up.wait_for("ready: open", within_s=420)
         address = f"http://127.0.0.1:{port}"
         assert httpx.get(address).status_code == 200
-        scored = httpx.post(f"{address}/score", json={"essay": ESSAY, "prompt_id": "ellipse-overall"}, timeout=30)
+        (prompt,) = httpx.get(f"{address}/prompts").json()["prompts"]
+        assert (prompt["prompt_id"], prompt["title"]) == ("town-1", TITLE)
+        scored = httpx.post(f"{address}/score", json={"essay": ESSAY, "prompt_id": "town-1"}, timeout=30)
         assert scored.status_code == 200, scored.text
-        assert scored.json()["model"]["name"] == "ensemble"
+        score = scored.json()
+        assert score["model"]["name"] == "ensemble"
+        assert score["score_range"] == {"low": 0.0, "high": 6.0, "step": 1.0}
+        # Sixteen sentences are a four in what it learned from.
+        assert 3 <= score["score"] <= 5
+        cards = [model["card"] for model in httpx.get(f"{address}/models").json()["models"]]
+        assert all(f"town-1: {LICENCE}" in card for card in cards)
         again = subprocess.run(
             [sys.executable, "-m", "deploy.up", "--port", "1"], cwd=checkout, capture_output=True, text=True, timeout=60
         )
@@ -150,16 +164,23 @@ def test_up_serves_stops_cleanly_and_is_up_again_without_any_work(checkout: Path
     steps = json.loads((checkout / ".make" / "up-times.json").read_text())["seconds"]
     assert {"fetch", "train@lexical-0", "export@lexical", "publish", "dvc push", "service"} <= set(steps)
 
-    with Up(checkout, "--port", str(port), "--exit-when-ready", mirror=mirror) as up:
+    with Up(checkout, "--port", str(port), "--exit-when-ready") as up:
         assert up.process.wait(120) == 0, up.said
     assert re.findall(r"^Running stage .*", up.said, re.M) == []
     assert living(checkout) == []
 
 
 @pytest.mark.slow
-def test_an_interrupt_during_the_pipeline_stops_the_stage_and_the_store(checkout: Path, mirror: Path) -> None:
+def test_a_checkout_that_does_not_know_the_prompt_refuses_its_models(checkout: Path, tmp_path: Path) -> None:
+    (elsewhere,) = extracted([find_bundle("lexical", checkout / "out/bundles")], tmp_path)
+    with pytest.raises(InvalidManifest, match=r"essays/prompts\.toml has no town-1; serve from the checkout"):
+        read_model(elsewhere)
+
+
+@pytest.mark.slow
+def test_an_interrupt_during_the_pipeline_stops_the_stage_and_the_store(checkout: Path) -> None:
     (checkout / "data" / "folds.py").write_text((checkout / "data" / "folds.py").read_text() + "# changed\n")
-    with Up(checkout, "--no-serve", mirror=mirror) as up:
+    with Up(checkout, "--no-serve") as up:
         up.wait_for("Running stage 'split'", within_s=120)
         up.interrupt()
         assert up.process.wait(30) == 130, up.said

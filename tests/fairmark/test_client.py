@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from fairmark import answers
 from fairmark.client import Client, EssayRequest, retry_after_s
-from fairmark.errors import BadAnswer, Refused, ServiceAway, ServiceBusy
+from fairmark.errors import BadAnswer, ClientError, Refused, ServiceAway, ServiceBusy
 from serving import schemas
 from serving.errors import ErrorDetail
 from tests.serving.processes import free_port
@@ -26,6 +26,8 @@ SAME = {
     answers.CacheMarker: schemas.CacheMarker,
     answers.Comparison: schemas.ComparisonResponse,
     answers.Disagreement: schemas.Disagreement,
+    answers.Drift: schemas.DriftResponse,
+    answers.DriftBin: schemas.DriftBin,
     answers.ErrorDetail: ErrorDetail,
     answers.Flag: schemas.Flag,
     answers.Limits: schemas.Limits,
@@ -33,9 +35,11 @@ SAME = {
     answers.ModelInfo: schemas.ModelInfo,
     answers.Models: schemas.ModelsResponse,
     answers.ModelState: schemas.ModelState,
+    answers.PromptDrift: schemas.PromptDrift,
     answers.PromptInfo: schemas.PromptInfo,
     answers.PromptQuality: schemas.PromptQuality,
     answers.Prompts: schemas.PromptsResponse,
+    answers.QuantityDrift: schemas.QuantityDrift,
     answers.Score: schemas.ScoreResponse,
     answers.ScoreRange: schemas.ScoreRange,
     answers.Status: schemas.StatusResponse,
@@ -89,6 +93,13 @@ def test_every_type_names_only_fields_that_the_service_gives() -> None:
         if name not in theirs.model_fields
     }
     assert unknown == set()
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "fm_key\r", "two words"])
+def test_a_key_that_cannot_be_one_is_said_to_be_wrong_and_never_shown(key: str) -> None:
+    with pytest.raises(ClientError, match="the API key holds a character that none has") as caught:
+        Client(api_key=key)
+    assert key.strip() not in str(caught.value)
 
 
 def test_answers_are_the_services(address: str, essay: str) -> None:

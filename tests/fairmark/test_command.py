@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from fairmark.client import Client
-from fairmark.command import parser
+from fairmark.command import RUNS
+from fairmark.options import parser
 from serving.desk import Desk
 from tests.made_essays import made_essay
 from tests.page_server import page_served
@@ -192,9 +193,9 @@ def test_of_a_small_class_the_command_cannot_tell_and_marks_must_be_numbers(addr
 
 def test_the_help_in_the_documentation_is_the_commands() -> None:
     text = DOCUMENT.read_text("utf-8")
-    (scoring,) = (each for each in parser()._subparsers._group_actions if each.choices)
-    choices = scoring.choices
-    for shown in (parser(), choices["score"], choices["batch"], choices["validity"]):
+    whole = parser(RUNS)
+    (commands,) = (each for each in whole._subparsers._group_actions if each.choices)
+    for shown in (whole, *(commands.choices[name] for name in ("score", "batch", "validity", "drift"))):
         assert shown.format_help().strip() in text
 
 

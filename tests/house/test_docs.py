@@ -199,3 +199,25 @@ def test_zizmor_finds_nothing_in_the_workflows() -> None:
     command = [Path(sys.executable).with_name("zizmor"), "--quiet", "--offline", ROOT / ".github/workflows"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def actionlint(*workflows: Path) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).with_name("actionlint"), "-no-color", *workflows]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_actionlint_finds_nothing_in_the_workflows_and_what_is_wrong_in_others(tmp_path: Path) -> None:
+    workflows = sorted((ROOT / ".github/workflows").glob("*.yml"))
+    done = actionlint(*workflows)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (release,) = (each for each in workflows if each.stem == "release")
+    for right, wrong, reason in (
+        ("needs: image", "needs: picture", "picture"),
+        ("steps.push.outputs.image", "steps.pushed.outputs.image", 'property "pushed" is not defined'),
+        ("timeout-minutes: 60", "timeout-minute: 60", "unexpected key"),
+    ):
+        broken = tmp_path / "release.yml"
+        broken.write_text(release.read_text("utf-8").replace(right, wrong), "utf-8")
+        done = actionlint(broken)
+        assert done.returncode == 1
+        assert reason in done.stdout

@@ -1,6 +1,7 @@
 """The locks: complete, consistent, and without anything that would bring gigabytes or a machine's address along."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,31 @@ def test_every_release_of_a_lock_has_its_hashes_and_nothing_else_has_a_say(root:
     releases = (root / lock).read_text("utf-8").replace(" \\\n", " ").splitlines()
     wrong = [line[:60] for line in releases if not re.fullmatch(r"\S+==\S+( +--hash=sha256:[0-9a-f]{64})+", line)]
     assert wrong == []
+
+
+def test_no_lock_with_hashes_is_a_constraint(root: Path) -> None:
+    """pip then wants every name on its command line to be pinned there, and installs nothing."""
+    files = [*(root / ".github/workflows").glob("*.yml"), *(root / "deploy").rglob("*ockerfile*"), root / "Makefile"]
+    assert len(files) >= 8
+    asked = {
+        (path.name, constraint)
+        for path in files
+        for constraint in re.findall(r"\bpip install[^|&]*--constraint[ =](\S+)", path.read_text("utf-8"))
+    }
+    assert {name for name, _ in asked} == {"pages.yml", "mlflow.Dockerfile"}
+    assert [each for each in asked if each[1].endswith(tuple(LOCKS))] == []
+
+
+def test_what_the_gpus_image_takes_out_of_the_lock_goes_with_its_hashes(root: Path) -> None:
+    """The Dockerfile's own expression, by sed itself."""
+    template = (root / "deploy/image/gpu.dockerfile.jinja").read_text("utf-8")
+    (expression,) = re.findall(r"RUN sed '([^']+)' /tmp/requirements\.txt", template)
+    lock = root / "requirements/serve.txt"
+    left = subprocess.run(["sed", expression, lock], capture_output=True, text=True, check=True).stdout
+    assert len(lock.read_text("utf-8")) - len(left) > 1000
+    releases = left.replace(" \\\n", " ").splitlines()
+    assert [line[:60] for line in releases if not re.fullmatch(r"\S+==\S+( +--hash=sha256:[0-9a-f]{64})+", line)] == []
+    assert {line.partition("==")[0] for line in releases} == set(pins(lock)) - {"onnxruntime"}
 
 
 def test_torch_is_a_release_that_any_machine_finds(root: Path) -> None:

@@ -72,6 +72,7 @@ def answers_to_everything(service: Service) -> Iterator[httpx.Response]:
         "/models",
         "/prompts",
         "/drift",
+        "/drift/report",
         "/docs",
         "/docs.json",
         "/nowhere",

@@ -103,6 +103,8 @@ async function ask(path, options) {
     }
     if (answer && ![429, 502, 503, 504].includes(answer.status)) {
       const given = await answer.json().catch(() => ({}));
+      // A wrong key is no essay's fault: nothing is kept of it, so that the right one goes on.
+      if ([401, 403].includes(answer.status)) throw new Away(given.error?.message || "the key was refused");
       return { ok: answer.ok, given };
     }
     failures += 1;

@@ -196,6 +196,10 @@ def test_ordinary_essays_raise_nothing_and_longer_ones_do(watched: list[LocalArt
     found = report(client)
     assert found["drifted"] is True
     assert found["words"]["drifted"] is True
+    bins = found["words"]["bins"]
+    assert [each["high"] for each in bins[:-1]] == [each["low"] for each in bins[1:]]
+    assert sum(each["found"] for each in bins) == pytest.approx(1)
+    assert bins[-1]["found"] > 0.4 > bins[-1]["expected"]  # half of the last essays are longer than most
     metrics = client.get("/metrics").text
     assert 'fairmark_drifted{model="",prompt_id="ellipse-overall",quantity="words"} 1.0' in metrics
     assert 'fairmark_drift_psi{model="lexical",prompt_id="ellipse-overall",quantity="unit_score"}' in metrics
@@ -209,10 +213,13 @@ def test_few_essays_show_nothing_and_what_is_explained_counts_once(
     client = send(desk, essays)
     send(desk, essays[:3], "/explain")
     found = report(client)
+    bins = found["words"].pop("bins")
     assert found["words"] == {
-        "quantity": "words", "model": None, "num_essays": 20, "drifted": None,
-        "psi": None, "psi_bound": None, "ks": None, "ks_bound": None,
+        "quantity": "words", "title": "Length in words", "model": None, "num_essays": 20, "drifted": None,
+        "psi": None, "psi_bound": None, "ks": None, "ks_bound": None, "num_reference": 200,
     }  # fmt: skip
+    assert {each["found"] for each in bins} == {None}
+    assert sum(each["expected"] for each in bins) == pytest.approx(1)
     assert "fairmark_drift_psi{" not in client.get("/metrics").text
     refused = client.get("/drift")
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "not_authenticated")

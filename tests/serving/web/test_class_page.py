@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Request, Response, expect
 
+from serving.access import digest_of
+from serving.catalogue import LocalArtifact
+from serving.desk import Desk
 from tests.essays.test_documents import docx, paragraph, pdf
 from tests.fault_proxy import fault_proxy
 from tests.made_essays import made_essay
+from tests.page_server import page_served
 from tests.serving.web.test_browser import ESSAY, open_page, require_sound
 
 __all__ = ["open_page"]
@@ -160,6 +164,23 @@ def test_after_a_failing_server_and_a_reload_no_essay_is_answered_twice(
     page.locator("#forget").click()
     expect(page.locator("#results")).to_be_hidden()
     assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_wrong_key_costs_no_essay_and_the_right_one_goes_on(
+    open_page: Open, artifacts: list[LocalArtifact], open_desk: Callable[..., Desk], tmp_path: Path
+) -> None:
+    key = {"name": "school", "sha256": digest_of("fm_school"), "scopes": ["score"]}
+    with page_served(open_desk(artifacts, access={"required": True, "keys": [key]})) as address:
+        page = open_page("/class", address=address)
+        choose(page, table(tmp_path, 4))
+        page.get_by_label("API key").fill("fm_wrong")
+        page.locator("#start").click()
+        expect(page.locator("#busy")).to_contain_text("Stopped, since this needs an API key, and none that is known")
+        expect(page.locator("#rows tr")).to_have_count(0)
+        page.get_by_label("API key").fill("fm_school")
+        page.locator("#start").click()
+        expect(page.locator("#busy")).to_contain_text("Done", timeout=60_000)
+        assert [row[1] != "–" for row in cells(page)] == [True] * 4 + [False, True, False]
 
 
 def _essays_of(request: Request) -> list[str]:
