@@ -14,6 +14,7 @@ from essays.calibration import PromptCalibration, grade_of, grades_of
 from essays.errors import WarmUpFailed
 from essays.manifest import GOLDEN_FILE, Golden
 from essays.text import normalize_text
+from serving.cache.proof import shift_scale
 from serving.cache.runs import CacheMode
 from serving.cache.sql_store import Check
 from serving.catalogue import LocalArtifact
@@ -108,11 +109,11 @@ def test_a_near_run_is_given_only_where_traits_keep_their_grades_too(open_cached
         for essay in map(known_words, range(40))
         if min((margins := to_nearest_edges(desk, essay))[1:]) < margins[0] / 2
     )
-    prove(desk, gap=margins[0] * 0.9)
+    prove(desk, essay, margins[0] * 0.9, repeats=500)
     assert scored(desk, essay.replace("a pupil.", "a teacher."), "tiny").cache.tier == "miss", (
         "its score alone was steady"
     )
-    prove(desk, gap=min(margins) * 0.9, repeats=2_000)
+    prove(desk, essay, min(margins) * 0.9, repeats=1_000)
     near = scored(desk, essay.replace("a pupil.", "a school."), "tiny")
     assert near.cache.tier == "near"
     assert near.traits == scored(desk, essay, "tiny").traits
@@ -140,13 +141,15 @@ def to_nearest_edge(raw: float, part: PromptCalibration) -> float:
     return float(moves[np.argmax((grades[0] != grades[0][0]) | (grades[1] != grades[1][0]))])
 
 
-def prove(desk: Desk, gap: float, repeats: int = 200) -> None:
-    """As if many near-duplicates had been scored anyway, each off by `gap` and none with another grade."""
+def prove(desk: Desk, essay: str, shift: float, repeats: int) -> None:
+    """As if many near-duplicates had been scored anyway, scores and traits shifted so far, none to another grade."""
     cache = desk.scorer().cache
     assert cache
     digest = desk.catalogue().models["tiny"].artifact.digest
-    cache.verify([Check(digest, kind, gap) for kind in ("gap_1", "gap_2") for _ in range(repeats)])
-    cache.verify([Check(digest, "grade", 0.0)] * 700)
+    kept = shift * shift_scale(len(cache.essay(essay).tokens))
+    shifts = [(sign * kept,) * (1 + len(TRAITS.traits)) for sign in (-1, 1)]
+    cache.verify([Check(digest, edits, each, 0.0, False) for edits in (1, 2) for each in shifts] * repeats)
+    cache.settle()
 
 
 def test_a_graph_whose_traits_are_not_those_at_publication_is_not_served(
