@@ -79,7 +79,7 @@ def test_this_machines_own_secrets_are_found_by_value_and_never_shown(tmp_path: 
     (state / "front").mkdir()
     (state / "front/api-key").write_text(f"{CANARY}-of-front\n")
     secrets = secrets_here(
-        {"FAIRMARK_SERVICE__CACHE__KEY": CANARY, "HOME": "/a/home/of/mine", "API_TOKEN": "short"}, state
+        {"FAIRMARK_SERVICE__CACHE__KEY": CANARY, "PATH": "/usr/local/bin:/usr/bin:/bin", "API_TOKEN": "short"}, state
     )
     assert len(secrets) == 4
     body = (state / "signing/private.pem").read_text().splitlines()[1].encode()
