@@ -224,7 +224,7 @@ def test_what_pip_installs_is_a_command_without_models(tmp_path: Path, address: 
     version = subprocess.run(
         [installed / "bin" / "fairmark", "--help"], env=environment, capture_output=True, text=True
     )
-    assert version.stdout == parser().format_help()
+    assert version.stdout == parser(RUNS).format_help()
 
 
 def test_traits_are_columns_where_the_model_scores_them(trait_desk: Desk, essay: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`make stack` for real: a request through nginx, service and shared cache, seen by Prometheus; MLflow beside."""
 
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -136,10 +137,13 @@ def test_a_request_goes_through_nginx_and_a_service_into_the_cache_that_both_sha
     figure(f"kept for both instances {took_s:.1f} s after it was computed; Prometheus counts it")
 
 
-def test_prometheus_has_every_alert_and_none_fires(stack: Stack) -> None:
+def test_prometheus_has_every_alert_and_none_fires(stack: Stack, root: Path) -> None:
     rules = httpx.get(f"http://127.0.0.1:{stack.ports['prometheus']}/api/v1/rules").json()["data"]["groups"]
     alerts = [rule for group in rules for rule in group["rules"]]
-    assert len(alerts) == 14
+    written = (root / "deploy" / "prometheus" / "alerts.yaml").read_text("utf-8")
+    named = re.findall(r"- alert: (\w+)", written)
+    assert named
+    assert [rule["name"] for rule in alerts] == named
     wait_until(lambda: stack.query('count(up{job="fairmark"} == 1)') == 2, 30, lambda: "not scraped")
     assert {rule["health"] for rule in alerts} <= {"ok", "unknown"}
     assert [rule["name"] for rule in alerts if rule["state"] == "firing"] == []
