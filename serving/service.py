@@ -53,6 +53,7 @@ from serving.dumps import forbid_core_dumps
 from serving.front import Front, end_service, front_folder, worker_is_up
 from serving.mistakes import reason_for_operators
 from serving.offers import Offers
+from serving.request_time import stand_in_for_bentomls
 from serving.respawn import heed_ended_children
 from serving.routes import create_app
 from serving.schemas import ModelState
@@ -72,6 +73,7 @@ def _desk() -> Desk:
     return bentoml.get_current_service().desk
 
 
+stand_in_for_bentomls()
 _app = create_app(_desk, swagger_folder())
 
 
