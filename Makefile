@@ -17,6 +17,8 @@ BIN := .venv/bin
 # Commands that stages start by name (`python`, `dvc`) are the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
+# Whoever keeps Python from writing bytecode has every program here compile its libraries again: seconds, each time.
+unexport PYTHONDONTWRITEBYTECODE
 # Nobody is told what is done here.
 export BENTOML_DO_NOT_TRACK := True
 export DVC_NO_ANALYTICS := 1

@@ -50,6 +50,7 @@ from serving.catalogue import LocalArtifact
 from serving.config import ServiceSettings, ServingSettings
 from serving.desk import Desk
 from serving.dumps import forbid_core_dumps
+from serving.freed import give_back_freed_memory, share_heaps
 from serving.front import Front, end_service, front_folder, worker_is_up
 from serving.mistakes import reason_for_operators
 from serving.offers import Offers
@@ -116,6 +117,7 @@ class EssayScoring:
     def open(self) -> None:
         """Load and warm in a thread, so that health checks are answered meanwhile."""
         forbid_core_dumps()
+        share_heaps()
         front = front_folder()
         offers = Offers(front) if front else None
         artifacts = (served_by_the_last(offers) if offers else None) or handed_over()
@@ -226,6 +228,7 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    give_back_freed_memory()
 
 
 def _end_with_reason(front: Front) -> None:
