@@ -284,16 +284,11 @@ class _Request:
         near = {name for name, part in parts.items() if part.tier == "near"}
         unsteady: set[str] = set()
         for model in self._asked_that_use(near):
-            if not self._is_steady(cache, model, parts):
+            if not _is_steady(cache, model, self._risk(cache, model, parts)):
                 unsteady |= near & set(model.graph_names)
         for name in unsteady:
             cache.ledger.unsteady(name)
         return unsteady
-
-    def _is_steady(self, cache: ResultCache, model: ServedModel, parts: Parts) -> bool:
-        """Whether the answer's grades would hardly be others if its essay were scored."""
-        risk = self._risk(cache, model, parts)
-        return risk is not None and risk <= cache.proof.limit(model.artifact.digest)
 
     def _risk(self, cache: ResultCache, model: ServedModel, parts: Parts) -> float | None:
         """The share of known shifts that would change a grade of the answer; None while too few are known."""
@@ -308,14 +303,15 @@ class _Request:
         for model in self._asked_that_use(near):
             kept, answers = {**real, **near}, self._answers(model)
             before, after = answers.raw(_runs(kept)), answers.raw(_runs(real))
+            risk = self._risk(cache, model, kept)
             # Only what would have been handed out says how often that would have been wrong.
-            steady = self._is_steady(cache, model, kept)
+            steady = _is_steady(cache, model, risk)
             checks.append(
                 Check(
                     subject=model.artifact.digest,
                     edits=_edits(model, kept),
                     shifts=tuple(((after - before) * self._shift_scale()).tolist()),
-                    risk=self._risk(cache, model, kept),
+                    risk=risk,
                     changed=answers.differ(before, after) if steady else None,
                 )
             )
@@ -341,6 +337,11 @@ class _Request:
 
     def _left_s(self) -> float:
         return max(self.deadline - time.monotonic(), 0.0)
+
+
+def _is_steady(cache: ResultCache, model: ServedModel, risk: float | None) -> bool:
+    """Whether an answer's grades would hardly be others if its essay were scored."""
+    return risk is not None and risk <= cache.proof.limit(model.artifact.digest)
 
 
 def _runs(parts: Parts) -> dict[str, Run]:
