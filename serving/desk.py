@@ -20,7 +20,7 @@ from serving.errors import InvalidRequest, NotReady, UpdateRefused
 from serving.lanes import LanePool
 from serving.loading import WarmModels, load_and_warm
 from serving.metrics import Load, Metrics
-from serving.pools import NICENESS, Pools
+from serving.pools import OWN_NICENESS, SHARED_NICENESS, Pools
 from serving.schemas import (
     Limits,
     ModelState,
@@ -232,6 +232,7 @@ class Desk:
             warm.lanes,
             max_open_jobs=settings.max_open_jobs,
             max_wait_s=settings.max_wait_s,
+            niceness=SHARED_NICENESS,
             on_drop=self.metrics.dropped,
         )
         own = {
@@ -239,7 +240,7 @@ class Desk:
                 [lane],
                 max_open_jobs=settings.max_open_jobs,
                 max_wait_s=settings.decoder_max_wait_s,
-                niceness=NICENESS,
+                niceness=OWN_NICENESS,
                 on_drop=self.metrics.dropped,
             )
             for name, lane in warm.own_lanes.items()

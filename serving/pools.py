@@ -14,8 +14,11 @@ from serving.runtimes import Session
 
 OWN_LANE_KINDS = frozenset({"decoder"})
 """Kinds of models that get lanes of their own."""
-NICENESS = 10
-"""Of their threads: about a tenth of the others' share of a core that both want."""
+SHARED_NICENESS = 5
+"""Of the threads of shared lanes: with every core busy scoring, a refusal and a health check are still answered in
+milliseconds, by the thread that reads requests."""
+OWN_NICENESS = 15
+"""Of lanes of their own: about a tenth of a shared lane's share of a core that both want."""
 
 
 class Pools:

@@ -48,8 +48,6 @@ def test_three_times_the_capacity_is_shed_at_once_and_what_is_taken_keeps_its_de
 ) -> None:
     whole = request.config.getoption("--reliability")
     bar = bar_now(SHED_S if whole else QUICK_SHED_S)
-    if not bar.is_strict:
-        claim_partly(f"refusals in 50 ms: {bar}")
     store = open_store(StoreSettings(url=(tmp_path / "store").as_uri()))
     made = type(bundles)(tmp_path / "bundles")
     made.publish_paths(store, [made.heavy(num_products=1)])
@@ -86,6 +84,8 @@ def test_three_times_the_capacity_is_shed_at_once_and_what_is_taken_keeps_its_de
         f" {len(taken)} scored, p99 {taken_p99_s:.2f} s of {TIMEOUT_S:g} s;"
         f" normal again after {recovered_s:.1f} s; {bar}"
     )
+    if shed_p99_s >= bar.asked_s:
+        claim_partly(f"refusals in 50 ms: {bar}")
     assert taken_p99_s < TIMEOUT_S
     assert recovered_s <= RECOVERY_S
     assert "mistake" not in log

@@ -16,14 +16,14 @@ from serving.catalogue import LocalArtifact, read_model
 from serving.errors import NotEnoughMemory, Overloaded, reply_to
 from serving.lanes import Job, Lane, LanePool
 from serving.loading import load_and_warm
-from serving.pools import NICENESS, Pools
+from serving.pools import OWN_NICENESS, Pools
 
 LARGE, SMALL = "large", "small"
 
 
 def pools(max_open_jobs: int = 4) -> Pools:
     shared = LanePool([Lane(0, {SMALL: None})], max_open_jobs=max_open_jobs)  # type: ignore[dict-item]
-    own = LanePool([Lane(1, {LARGE: None})], max_open_jobs=max_open_jobs, niceness=NICENESS)  # type: ignore[dict-item]
+    own = LanePool([Lane(1, {LARGE: None})], max_open_jobs=max_open_jobs, niceness=OWN_NICENESS)  # type: ignore[dict-item]
     return Pools(shared, {LARGE: own})
 
 
@@ -89,7 +89,7 @@ def test_a_large_model_s_thread_stands_back_and_no_other() -> None:
         return [each.result for each in done]
 
     usual = niceness()
-    assert asyncio.run(scene()) == [usual, max(usual, NICENESS)]
+    assert asyncio.run(scene()) == [usual, max(usual, OWN_NICENESS)]
 
 
 @pytest.fixture
