@@ -131,9 +131,9 @@ ray-check: $(ENVIRONMENT) ## `fairmark batch --engine ray` on three nodes of thi
 	@RAY_CHECK=1 $(if $(ESSAYS),RAY_ESSAYS=$(ESSAYS)) $(BIN)/python -m pytest -q tests/fairmark/test_ray.py
 
 .PHONY: reliability
-reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that has a test; writes reports/reliability.md
+reliability: $(ENVIRONMENT) ## Every fault and bad input of the goal table that has a test; writes reports/reliability.md; IMAGE=fairmark:cpu
 	@$(BIN)/python -m pytest -q -m row --reliability --chaos-requests $(REQUESTS) --soak-requests $(SOAK_REQUESTS) \
-		--fuzz-seconds $(FUZZ_SECONDS) --table-rows 1000000
+		--fuzz-seconds $(FUZZ_SECONDS) --table-rows 1000000 $(if $(IMAGE),--image $(IMAGE))
 
 .PHONY: chaos
 chaos: $(ENVIRONMENT) ## Kills at 120 random instants, and the matrix of faults; KILLS=, REQUESTS=, SEED= (same, same kills)

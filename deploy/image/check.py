@@ -37,13 +37,13 @@ def main() -> None:
     parser.add_argument("--tag", default="fairmark:cpu", help="name of the image (default: %(default)s)")
     parser.add_argument("--layers-only", action="store_true", help="only look for secrets in its layers")
     options = parser.parse_args()
-    run(lambda: check_layers(find_engine(), options.tag) if options.layers_only else check(options.tag))
+    run(lambda: say(check_layers(find_engine(), options.tag)) if options.layers_only else check(options.tag))
 
 
 def check(tag: str) -> None:
     """All of it. Raises ImageFailed with what does not hold."""
     engine = find_engine()
-    check_layers(engine, tag)
+    say(check_layers(engine, tag))
     require_free(PORT)
     times = Times()
     with object_store(times, keep=True) as environment:
@@ -57,15 +57,15 @@ def check(tag: str) -> None:
     say(f"{tag}: {answer['score']:g} on {answer['score_range']['low']:g} to {answer['score_range']['high']:g}")
 
 
-def check_layers(engine: Engine, tag: str) -> None:
-    """Raises ImageFailed naming each file that no layer may hold."""
+def check_layers(engine: Engine, tag: str) -> str:
+    """What was looked at, in words. Raises ImageFailed naming each file that no layer may hold."""
     secrets = secrets_here(os.environ)
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch) / "image.tar"
         engine.save(tag, archive)
         require_clean(archive, secrets)
         size = human_size(archive.stat().st_size)
-    say(f"{tag}: {size}, no secret in any layer, nor any of the {len(secrets)} that are known here")
+    return f"{tag}: {size}, no secret in any layer, nor any of the {len(secrets)} that are known here"
 
 
 def require_clean(archive: Path, secrets: Mapping[str, bytes]) -> None:

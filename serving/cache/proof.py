@@ -42,6 +42,9 @@ class Proof:
         """By subject, edits (two words move a score further than one) and number of grades in an answer."""
         self._risks: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT_GRADES))
         self._changed: defaultdict[str, deque[bool]] = defaultdict(lambda: deque(maxlen=_KEPT_GRADES))
+        self._arrays: dict[tuple[str, int, int], NDArray[np.float64]] = {}
+        self._limits: dict[tuple[str, float], float] = {}
+        """What look-ups ask for, until the next check; a look-up beside a check may leave it one check old."""
         self._proved: set[str] = set()
         self._alarms: dict[str, str] = {}
 
@@ -49,6 +52,8 @@ class Proof:
         """Start again from what is kept, by this and other instances."""
         for known in (self._shifts, self._risks, self._changed):
             known.clear()
+        self._arrays.clear()
+        self._limits.clear()
         self._alarms = dict(alarms)
         for check in checks:
             self._take(check)
@@ -75,16 +80,24 @@ class Proof:
 
         None while too few are known.
         """
-        known = self._shifts[subject, _edits_class(edits), num_grades]
-        return np.array(known) if len(known) >= MIN_SHIFTS else None
+        key = subject, _edits_class(edits), num_grades
+        if len(self._shifts[key]) < MIN_SHIFTS:
+            return None
+        known = self._arrays.get(key)
+        if known is None:
+            known = self._arrays[key] = np.array(self._shifts[key])
+        return known
 
     def limit(self, subject: str, aim: float = AIM) -> float:
         """The largest risk that is handed out: the mean of all risks up to it is `aim`. Below 0 nothing is."""
-        risks = np.sort(self._risks[subject])
-        if len(risks) < MIN_SHIFTS:
+        if len(self._risks[subject]) < MIN_SHIFTS:
             return -1.0
-        good = np.flatnonzero(np.cumsum(risks) <= aim * np.arange(1, len(risks) + 1))
-        return float(risks[good[-1]]) if len(good) else -1.0
+        limit = self._limits.get((subject, aim))
+        if limit is None:
+            risks = np.sort(self._risks[subject])
+            good = np.flatnonzero(np.cumsum(risks) <= aim * np.arange(1, len(risks) + 1))
+            limit = self._limits[subject, aim] = float(risks[good[-1]]) if len(good) else -1.0
+        return limit
 
     def gap(self, subject: str) -> float | None:
         """What 99 % of one-word edits move an essay of 400 tokens less than; None before that is known."""
@@ -114,9 +127,13 @@ class Proof:
     def _take(self, check: Check) -> None:
         if not all(map(math.isfinite, (*check.shifts, check.risk or 0.0))):
             return
-        self._shifts[check.subject, _edits_class(check.edits), len(check.shifts)].append(check.shifts)
+        key = check.subject, _edits_class(check.edits), len(check.shifts)
+        self._shifts[key].append(check.shifts)
+        self._arrays.pop(key, None)
         if check.risk is not None:
             self._risks[check.subject].append(check.risk)
+            for limit in [limit for limit in self._limits if limit[0] == check.subject]:
+                del self._limits[limit]
         if check.changed is not None:
             self._changed[check.subject].append(check.changed)
 

@@ -3,13 +3,14 @@
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from deploy.image.check import require_clean
-from deploy.image.engine import ImageFailed
+from deploy.image.check import check_layers, require_clean
+from deploy.image.engine import ImageFailed, find_engine
 from deploy.image.layers import MAX_READ_BYTES, scan
 from deploy.image.secrets_here import secrets_here
 from essays.signatures import make_key_pair
@@ -100,3 +101,14 @@ def test_this_machines_own_secrets_are_found_by_value_and_never_shown(tmp_path: 
     ) as caught:
         require_clean(archive, secrets)
     assert CANARY not in str(caught.value)
+
+
+@pytest.mark.row(53)
+def test_no_layer_of_the_built_image_holds_a_secret(
+    request: pytest.FixtureRequest, figure: Callable[[str], None], root: Path
+) -> None:
+    tag = request.config.getoption("--image")
+    if tag is None:
+        pytest.skip("make image && make reliability IMAGE=fairmark:cpu")
+    assert secrets_here(os.environ, root / ".make"), "without a secret of this machine's nothing would be looked for"
+    figure(check_layers(find_engine(), tag))

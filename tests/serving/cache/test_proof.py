@@ -93,6 +93,9 @@ def test_before_enough_shifts_there_is_no_risk_and_before_enough_risks_no_limit(
     proof.add(check())
     assert proof.shifts("a", 0, 1) is not None
     assert proof.limit("a") == 0.0
+    proof.add(check(shift=1.0, risk=0.1))
+    assert proof.shifts("a", 1, 1).max() == 1.0
+    assert proof.limit("a") == 0.1
     assert proof.shifts("b", 1, 1) is None
     # What one edit does says nothing of two, and a score's shifts nothing of an answer's with traits.
     assert proof.shifts("a", 2, 1) is None
