@@ -7,6 +7,7 @@ norms, sums over the residual stream and heads in fp32.
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openvino
 
 from essays.encoding import Arrays
@@ -17,6 +18,9 @@ from serving.runtimes.interface import Session, Tensors, does_not_load, require_
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """What matrix products that the graph leaves in floating point run in."""
 _CAPABILITIES: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
+_MASK = "attention_mask"
+_STEP = 16
+"""Tokens are filled up to a multiple of this, masked: OpenVINO makes and keeps kernels for every length that it meets."""
 _VERSION = openvino.get_version().split("-")[0]
 
 
@@ -67,8 +71,20 @@ class OpenVinoSession:
 
     def outputs(self, arrays: Arrays) -> Outputs:
         """As `Session.outputs`."""
-        results = self._request.infer({name: arrays[name] for name in self._input_names}, share_inputs=True)
+        filled = _filled_up(arrays)
+        results = self._request.infer({name: filled[name] for name in self._input_names}, share_inputs=True)
         return outputs_from({name: results[name] for name in self._output_names})
+
+
+def _filled_up(arrays: Arrays) -> Arrays:
+    """What is as long as the mask, (B, L), with masked zeros up to the next step."""
+    mask = arrays.get(_MASK)
+    if mask is None or not (missing := -mask.shape[1] % _STEP):
+        return arrays
+    return {
+        name: np.pad(array, ((0, 0), (0, missing))) if array.shape == mask.shape else array
+        for name, array in arrays.items()
+    }
 
 
 def _tensors(ports: list[Any]) -> Tensors:
