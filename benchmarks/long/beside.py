@@ -12,7 +12,7 @@ from essays.encoding import Arrays
 from essays.manifest import Precision
 from serving.config import ServiceSettings
 from serving.lanes import Job, Lane, LanePool
-from serving.pools import NICENESS, Pools
+from serving.pools import OWN_NICENESS, SHARED_NICENESS, Pools
 
 SHORT_TOKENS = 400
 _INTERVAL_S = 0.5
@@ -23,8 +23,8 @@ def beside(small: Subject, large: Subject, num_tokens: int, num_short: int, prec
     """Milliseconds of short essays without and with the long one, and seconds of the long one."""
     settings = ServiceSettings()
     sessions = {each.name: open_session(each.folder, each.graph, "openvino", precision) for each in (small, large)}
-    shared = LanePool([Lane(0, {small.name: sessions[small.name]})], max_open_jobs=64)
-    own = LanePool([Lane(1, {large.name: sessions[large.name]})], max_open_jobs=64, niceness=NICENESS)
+    shared = LanePool([Lane(0, {small.name: sessions[small.name]})], max_open_jobs=64, niceness=SHARED_NICENESS)
+    own = LanePool([Lane(1, {large.name: sessions[large.name]})], max_open_jobs=64, niceness=OWN_NICENESS)
     pools = Pools(shared, {large.name: own})
 
     async def scene() -> dict[str, Any]:

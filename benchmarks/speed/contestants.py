@@ -53,6 +53,9 @@ class Contestant:
     serves: Literal["subject", "all"] = "subject"
     """Of Fairmark: the one model, or every model that is published."""
 
+    beside: "Contestant | None" = None
+    """The bare loop that scores the same essays in turn with it, which tells what the server itself costs."""
+
     @property
     def is_service(self) -> bool:
         """Whether this project's service answers."""
@@ -89,21 +92,22 @@ def contestants(model: str) -> tuple[Contestant, ...]:
         form=_fairmark_form(model),
         answers="calibrated",
     )
+    own_loop = Contestant(
+        name="raw-fairmark",
+        what="the runtime that Fairmark chooses, in a bare loop",
+        environment=OWN,
+        precision=None,
+        command=_program("raw_fairmark"),
+    )
     return (
-        fairmark(name="fairmark", what="this service, its own choice of runtime"),
+        fairmark(name="fairmark", what="this service, its own choice of runtime", beside=own_loop),
         fairmark(
             name="fairmark-onnxruntime",
             what="this service, told to use ONNX Runtime",
             variables={"FAIRMARK_SERVICE__RUNTIME": "onnxruntime"},
         ),
         fairmark(name="fairmark-all", what="this service with every published model in memory", serves="all"),
-        Contestant(
-            name="raw-fairmark",
-            what="the runtime that Fairmark chooses, in a bare loop",
-            environment=OWN,
-            precision=None,
-            command=_program("raw_fairmark"),
-        ),
+        own_loop,
         Contestant(
             name="raw-onnxruntime",
             what="ONNX Runtime in a bare loop, one thread",

@@ -30,6 +30,10 @@ from essays.errors import FairmarkError, StageFailed
 
 READY_TIMEOUT_S = 600.0
 _REPEATS = 7
+_ROUND = 25
+"""Essays that a server scores before it is the bare loop's turn."""
+_TICK_MS = 10 / _ROUND
+"""An essay's part of the step in which the kernel counts processor time."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ async def _measure(contestant: Contestant, bench: Bench, found: Measured) -> Non
             await _check(contestant, bench, ask, process.pid, grades, found)
             if found.void is None:
                 await _loops(contestant, bench, ask, process.pid, grades, found)
+                if contestant.beside is not None:
+                    await _beside(contestant.beside, bench, ask, process.pid, found)
 
 
 async def _first_start(contestant: Contestant, launch: Launch, variables: Mapping[str, str]) -> float:
@@ -171,6 +177,28 @@ async def _loops(
         _judge(contestant, bench, part.outcome, grades, found)
         found.open.append({"load_share": share, "offered_per_s": round(rate, 3), **part.figures})
         say(f"{contestant.name}: {share:.0%} of capacity  {_in_words(part.figures)}")
+
+
+async def _beside(loop: Contestant, bench: Bench, ask: Ask, pid: int, found: Measured) -> None:
+    """The same essays through the server and a bare loop in turn: where the machine is slower, it is so for both."""
+    python, folder = python_of(loop.environment, bench.folder / "environments"), bench.folder / "peers" / loop.name
+    launch = Launch(python, 0, folder, bench.subject)
+    launch.folder.mkdir(parents=True, exist_ok=True)
+    rounds = []
+    with _running(loop, launch, loop.environment_for(launch, _outer()), Measured(loop.name)) as process:
+        async with _asker(loop, launch, process, None) as ask_loop:
+            await closed_loop(ask_loop, bench.essays[:_ROUND], 1)
+            for start in range(0, len(bench.essays), _ROUND):
+                essays, times = bench.essays[start : start + _ROUND], []
+                for each, its_pid in ((ask, pid), (ask_loop, process.pid)):
+                    part = await _metered(partial(closed_loop, each, essays, 1), its_pid)
+                    times.append(part.figures["cpu_ms_per_essay"])
+                rounds.append(times)
+    found.cpu_over_loop = round(statistics.median(own / max(bare, _TICK_MS) for own, bare in rounds), 3)
+    found.cpu_ms_over_loop = round(statistics.median(own - bare for own, bare in rounds), 3)
+    say(
+        f"{found.server}: {found.cpu_over_loop:.3f} times the bare loop's CPU time, and {found.cpu_ms_over_loop:.1f} ms"
+    )
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,9 @@ class Measured:
     first_over_usual: float | None = None
     """The first answer's time over the median of the same essay asked again."""
     pss_ready_mb: float | None = None
+    cpu_over_loop: float | None = None
+    """CPU time of an essay over the bare loop's, in turns: the median of the rounds, as the next."""
+    cpu_ms_over_loop: float | None = None
     closed: list[dict[str, Any]] = field(default_factory=list)
     open: list[dict[str, Any]] = field(default_factory=list)
     load_average_before: float | None = None

@@ -19,6 +19,7 @@ Row = dict[str, Any]
 SPEED_KEYS = ("essays_per_s", "p50_ms", "p99_ms", "cpu_ms_per_essay", "pss_mb")
 EXTRA_KEYS = ("num_answers", "num_errors", "asker_cpu_ms_per_essay", "took_s", "load_average")
 START_KEYS = ("first_start_s", "first_ms", "first_over_usual", "pss_ready_mb", "same_grade_share", "measured_at")
+LOOP_KEYS = ("cpu_over_loop", "cpu_ms_over_loop")
 MEANINGS = {
     "void": "why the row's speed does not count; null when it does",
     "arithmetic_share": "share of one core's peak for the precision that the essays' matrix products make up, of the"
@@ -32,6 +33,9 @@ MEANINGS = {
     "first_ms": "the first request's time after the first 200, an essay of median length",
     "first_over_usual": "that time over the median of seven more requests with the same essay",
     "pss_ready_mb": "memory after the score check, before load",
+    "cpu_over_loop": "CPU time per essay over the bare loop's where both scored the same essays in turn, one at a time;"
+    " the median of rounds of 25",
+    "cpu_ms_over_loop": "the difference of the two, likewise",
     "same_grade_share": "essays with the reference's grade",
     "measured_at": "when this server was measured (UTC)",
 }
@@ -85,7 +89,7 @@ def _row(found: Measured, part: Mapping[str, Any], arithmetic_share: float | Non
         "void": found.void,
         "arithmetic_share": arithmetic_share,
         **{key: part[key] if counts else None for key in EXTRA_KEYS},
-        **{key: getattr(found, key) for key in START_KEYS},
+        **{key: getattr(found, key) for key in (*START_KEYS, *LOOP_KEYS)},
     }
 
 

@@ -47,11 +47,15 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 FORM = HttpForm("/score", lambda essay: {"text": essay.text}, lambda answer: answer["score"], "/ready")
 
 
-def contestant(code: str, form: HttpForm | None = None, name: str = "ours") -> Contestant:
+def contestant(
+    code: str, form: HttpForm | None = None, name: str = "ours", beside: Contestant | None = None
+) -> Contestant:
     def command(launch: Launch) -> list[str]:
         return [str(launch.python), "-c", code, str(launch.port)]
 
-    return Contestant(name=name, what="ours", environment=OWN, precision="fp32", command=command, form=form)
+    return Contestant(
+        name=name, what="ours", environment=OWN, precision="fp32", command=command, form=form, beside=beside
+    )
 
 
 def test_a_loop_with_the_right_scores_has_figures(make_bench: Callable[..., Bench]) -> None:
@@ -67,6 +71,17 @@ def test_a_loop_with_the_right_scores_has_figures(make_bench: Callable[..., Benc
     assert 2 < row["pss_mb"] < 200
     assert found.ready_s
     assert found.first_over_usual
+
+
+def test_a_server_and_its_bare_loop_score_the_same_essays_in_turn(make_bench: Callable[..., Bench]) -> None:
+    busy = SERVER.replace("self.answer({", "sum(range(10**6)); self.answer({", 2)
+    found = measure(contestant(busy, FORM, beside=contestant(LOOP.format(off=0), name="loop")), make_bench())
+    assert found.void is None
+    assert found.cpu_ms_over_loop is not None
+    assert found.cpu_ms_over_loop > 5
+    assert found.cpu_over_loop
+    assert found.cpu_over_loop > 5
+    assert len(found.closed) == 2, "rounds are no rows"
 
 
 def test_a_server_is_measured_in_both_loops(make_bench: Callable[..., Bench]) -> None:
