@@ -182,8 +182,8 @@ class Replay:
             other = self.kept[place - 1].text
             for name in variant_names():
                 text = variant(name, essay.essay_id, essay.text, other)
-                # A change that this essay does not show is no change.
-                if name in EXACT or (is_scorable(text) and normalize_text(text) != essay.text):
+                # A change that this essay does not show, or in white space alone, is no change.
+                if name in EXACT or (is_scorable(text) and normalize_text(text).split() != essay.text.split()):
                     made.append(Asked(name, essay, place, text))
         return [*made, *(Asked("another_essay", essay, -1, essay.text) for essay in self.proving)]
 
