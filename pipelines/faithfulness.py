@@ -10,7 +10,7 @@ import asyncio
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,8 +95,17 @@ def main() -> None:
         artifacts = extracted([find_bundle(model) for model in models], Path(folder))
         with opened(artifacts) as desk:
             scorer = desk.scorer()
-            asked = options.models or models
-            found = {model: asyncio.run(faithfulness(scorer, model, essays, seed)) for model in asked}
+            found: dict[str, ModelFaithfulness] = {}
+            for model in options.models or models:
+                found[model] = asyncio.run(faithfulness(scorer, model, essays, seed))
+                write_report(fold, found)
+    wrote(REPORT_FILE)
+    if missed := [name for name, model in found.items() if not model.held]:
+        raise StageFailed(f"explanations of {', '.join(missed)} miss the bar of {LEAST_RATIO:g}: {REPORT_FILE}")
+
+
+def write_report(fold: int, found: Mapping[str, ModelFaithfulness]) -> None:
+    """What was found so far, over what an earlier run left of other models."""
     report = FaithfulnessReport(
         fold=fold,
         least_parts=LEAST_PARTS,
@@ -105,9 +114,6 @@ def main() -> None:
         models={**earlier(fold), **found},
     )
     write_section(report, REPORT_FILE)
-    wrote(REPORT_FILE)
-    if missed := [name for name, model in found.items() if not model.held]:
-        raise StageFailed(f"explanations of {', '.join(missed)} miss the bar of {LEAST_RATIO:g}: {REPORT_FILE}")
 
 
 def earlier(fold: int) -> dict[str, ModelFaithfulness]:

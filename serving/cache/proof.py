@@ -43,7 +43,7 @@ class Proof:
         self._risks: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT_GRADES))
         self._changed: defaultdict[str, deque[bool]] = defaultdict(lambda: deque(maxlen=_KEPT_GRADES))
         self._arrays: dict[tuple[str, int, int], NDArray[np.float64]] = {}
-        self._limits: dict[tuple[str, float], float] = {}
+        self._limits: dict[str, dict[float, float]] = {}
         """What look-ups ask for, until the next check; a look-up beside a check may leave it one check old."""
         self._proved: set[str] = set()
         self._alarms: dict[str, str] = {}
@@ -92,11 +92,12 @@ class Proof:
         """The largest risk that is handed out: the mean of all risks up to it is `aim`. Below 0 nothing is."""
         if len(self._risks[subject]) < MIN_SHIFTS:
             return -1.0
-        limit = self._limits.get((subject, aim))
+        known = self._limits.setdefault(subject, {})
+        limit = known.get(aim)
         if limit is None:
             risks = np.sort(self._risks[subject])
             good = np.flatnonzero(np.cumsum(risks) <= aim * np.arange(1, len(risks) + 1))
-            limit = self._limits[subject, aim] = float(risks[good[-1]]) if len(good) else -1.0
+            limit = known[aim] = float(risks[good[-1]]) if len(good) else -1.0
         return limit
 
     def gap(self, subject: str) -> float | None:
@@ -132,8 +133,7 @@ class Proof:
         self._arrays.pop(key, None)
         if check.risk is not None:
             self._risks[check.subject].append(check.risk)
-            for limit in [limit for limit in self._limits if limit[0] == check.subject]:
-                del self._limits[limit]
+            self._limits.pop(check.subject, None)
         if check.changed is not None:
             self._changed[check.subject].append(check.changed)
 

@@ -20,7 +20,7 @@ _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 _CAPABILITIES: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
 _MASK = "attention_mask"
 _STEP = 16
-"""Tokens are filled up to a multiple of this, masked: OpenVINO makes and keeps kernels for every length that it meets."""
+"""Tokens are filled up to a multiple of this, masked: OpenVINO makes kernels for every length and keeps them."""
 _VERSION = openvino.get_version().split("-")[0]
 
 

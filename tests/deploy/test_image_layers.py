@@ -2,8 +2,8 @@
 
 import io
 import json
-import tarfile
 import os
+import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
