@@ -22,7 +22,6 @@ from pydantic_settings import (
 )
 
 from essays.errors import BadParams, BadSecret
-from essays.secrets_manager import read_secret
 
 SETTINGS_FILE = Path("fairmark.toml")
 FILE_VARIABLE = "FAIRMARK_CONFIG"
@@ -169,6 +168,9 @@ class _SecretsManagerSource(InitSettingsSource):
         access = self._access()
         if access.id is None:
             return {}
+        # AWS's library takes a tenth of a second of every start, and few machines keep a secret there.
+        from essays.secrets_manager import read_secret
+
         read = read_secret(
             access.id, region=access.region, endpoint_url=access.endpoint_url, timeout_s=access.timeout_s
         )

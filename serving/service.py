@@ -55,7 +55,6 @@ from serving.front import Front, end_service, front_folder, worker_is_up
 from serving.mistakes import reason_for_operators
 from serving.offers import Offers
 from serving.request_time import stand_in_for_bentomls
-from serving.respawn import heed_ended_children
 from serving.routes import create_app
 from serving.schemas import ModelState
 from serving.stopping import wrap_handlers
@@ -179,6 +178,9 @@ def _prepare(settings: ServingSettings, address: tuple[str, int]) -> None:
         lambda: fetch(settings, front.board.note, refused),
         lambda error: front.board.wait_for(str(error)),
     )
+    # The process manager is the parent's alone: a worker starts sooner without it.
+    from serving.respawn import heed_ended_children
+
     hand_over(artifacts, refused)
     atexit.register(_end_with_reason, front)
     front.wait_for_workers([artifact.name for artifact in artifacts])
