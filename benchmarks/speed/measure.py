@@ -32,7 +32,7 @@ READY_TIMEOUT_S = 600.0
 _REPEATS = 7
 _ROUND = 25
 """Essays that a server scores before it is the bare loop's turn."""
-_TICK_MS = 10 / _ROUND
+_TICK_MS = 1000 / meter.TICKS_PER_S / _ROUND
 """An essay's part of the step in which the kernel counts processor time."""
 
 
@@ -67,15 +67,12 @@ def measure(contestant: Contestant, bench: Bench) -> Measured:
 async def _measure(contestant: Contestant, bench: Bench, found: Measured) -> None:
     if contestant.needs_weights and not (bench.subject.weights / "model.safetensors").exists():
         raise StageFailed(f"{bench.subject.weights}: no checkpoint for torch peers; train it, or name one (--weights)")
-    python = python_of(contestant.environment, bench.folder / "environments")
-    folder = bench.folder / "peers" / contestant.name
-    folder.mkdir(parents=True, exist_ok=True)
-    launch = Launch(python, free_port(), folder, bench.subject)
+    launch = _launch(contestant, bench)
     variables = contestant.environment_for(launch, _outer())
     if contestant.is_service:
-        variables |= service_variables(bench.subject, folder, every_model=contestant.serves == "all")
+        variables |= service_variables(bench.subject, launch.folder, every_model=contestant.serves == "all")
         found.first_start_s = await _first_start(contestant, launch, variables)
-    found.runtime = _runtime_of(contestant, python)
+    found.runtime = _runtime_of(contestant, launch.python)
     grades: dict[str, float] = {}
 
     def record(essay_id: str, answer: Any) -> None:
@@ -91,6 +88,13 @@ async def _measure(contestant: Contestant, bench: Bench, found: Measured) -> Non
                 await _loops(contestant, bench, ask, process.pid, grades, found)
                 if contestant.beside is not None:
                     await _beside(contestant.beside, bench, ask, process.pid, found)
+
+
+def _launch(contestant: Contestant, bench: Bench) -> Launch:
+    folder = bench.folder / "peers" / contestant.name
+    folder.mkdir(parents=True, exist_ok=True)
+    python = python_of(contestant.environment, bench.folder / "environments")
+    return Launch(python, free_port(), folder, bench.subject)
 
 
 async def _first_start(contestant: Contestant, launch: Launch, variables: Mapping[str, str]) -> float:
@@ -181,10 +185,7 @@ async def _loops(
 
 async def _beside(loop: Contestant, bench: Bench, ask: Ask, pid: int, found: Measured) -> None:
     """The same essays through the server and a bare loop in turn: where the machine is slower, it is so for both."""
-    python, folder = python_of(loop.environment, bench.folder / "environments"), bench.folder / "peers" / loop.name
-    launch = Launch(python, 0, folder, bench.subject)
-    launch.folder.mkdir(parents=True, exist_ok=True)
-    rounds = []
+    launch, rounds = _launch(loop, bench), []
     with _running(loop, launch, loop.environment_for(launch, _outer()), Measured(loop.name)) as process:
         async with _asker(loop, launch, process, None) as ask_loop:
             await closed_loop(ask_loop, bench.essays[:_ROUND], 1)

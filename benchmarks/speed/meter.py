@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # Fields of /proc/PID/stat after the name in brackets: parent; user, system, and those of children that were waited for.
 _PARENT, _TIMES = 1, slice(11, 15)
 
@@ -31,7 +31,7 @@ def cpu_s(pid: int) -> float:
     for each in process_tree(pid):
         with suppress(FileNotFoundError, ProcessLookupError):
             ticks += sum(map(int, _stat(each)[_TIMES]))
-    return ticks / _TICKS_PER_S
+    return ticks / TICKS_PER_S
 
 
 def pss_mb(pid: int) -> float:
