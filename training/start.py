@@ -11,7 +11,7 @@ from torch import nn
 from essays.encoding import Encoder, NgramEncoder, TokenEncoder, TokenEncoding
 from essays.errors import BadParams
 from training.adapters import add_adapters, add_changes, learned_changes, merge_adapters
-from training.backbones import Backbone, load_backbone, load_in_4bit, require_folder, take_weights
+from training.backbones import Backbone, load_backbone, load_in_4bit, take_weights
 from training.config import (
     DecoderConfig,
     EncoderConfig,
@@ -36,6 +36,7 @@ from training.models.encoder import EncoderScorer, backbone_config
 from training.models.lstm import LstmScorer
 from training.models.probe import ProbeScorer
 from training.optim import freeze
+from training.packaged import require_folder
 from training.vocabulary import known_words, read_vectors, word_table, word_tokenizer
 
 

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from essays.errors import BadParams, StageFailed
-from training.backbones import find_folder, load_backbone, require_folder
+from training.backbones import load_backbone
+from training.packaged import find_folder, require_folder
 from training.start import start_model
 
 

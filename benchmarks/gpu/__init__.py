@@ -1,0 +1,1 @@
+"""A model on one NVIDIA GPU, by several runtimes."""
