@@ -29,6 +29,7 @@ from training.config import (
     TrainConfig,
     TreesConfig,
 )
+from training.device import best_device, uses_bf16
 from training.fold_scores import SCORES_FILE, FoldScores, write_fold_scores
 from training.history import HISTORY_FILE, EpochRow, write_history
 from training.kept_states import StatesCollator, keep_pooled, keep_states
@@ -157,6 +158,7 @@ def learn(
             ckpt_path=str(saved) if saved.exists() else None,
         )
     load_best(scorer, checkpoints / "best.ckpt")
+    scorer.to(best_device())  # Lightning put it back on the CPU
     refit_heads(scorer, train, dev, config.head_penalties)
     return learning.history
 
@@ -221,7 +223,7 @@ def as_fold_scores(parts: Mapping[str, Part], raw: Mapping[str, NDArray]) -> Fol
 
 def score_parts(model: StartedModel, parts: Mapping[str, Part]) -> dict[str, NDArray[np.float32]]:
     """The raw unit scores of dev and test, (N,) each."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     scorer = model.scorer.to(device)
     return {name: score_part(scorer, model.encoder, parts[name], device) for name in SCORED_PARTS}
 
@@ -250,12 +252,3 @@ def run_digest(
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def uses_bf16(precision: str) -> bool:
-    """Whether matrix products run in bf16: as asked, or by `auto` where the hardware multiplies it."""
-    if precision != "auto":
-        return precision == "bf16"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

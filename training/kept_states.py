@@ -17,6 +17,7 @@ from essays.console import Progress
 from essays.encoding import Arrays, EncodedEssay, Encoder, pad_rows
 from essays.errors import StageFailed
 from training.batches import Part, as_tensors, batches_by_length
+from training.device import best_device
 from training.models.probe import ProbeScorer
 
 _BATCH = 16
@@ -89,7 +90,7 @@ def keep_pooled(
 
 
 def _pool(scorer: ProbeScorer, encoder: Encoder, essays: Sequence[EncodedEssay]) -> NDArray[np.float32]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     scorer.to(device).eval()
     lengths = np.array([essay.tokens_used for essay in essays])
     rows: dict[int, NDArray[np.float32]] = {}
@@ -107,7 +108,7 @@ def _pool(scorer: ProbeScorer, encoder: Encoder, essays: Sequence[EncodedEssay])
 
 def _write(lower: nn.Module, encoder: Encoder, essays: Sequence[EncodedEssay], path: Path) -> None:
     """All essays' states in a row, (tokens, H); the file has its name only once it is whole."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     lower = lower.to(device).eval()
     lengths = np.array([essay.tokens_used for essay in essays])
     ends = np.cumsum([0, *lengths])

@@ -30,11 +30,11 @@ def contestants(loaded: LoadedModel, folder: Path, opset: int, missing: dict[str
 
     `folder` takes the graphs.
     """
-    yield Contestant("PyTorch eager, fp32", _eager(loaded, None))
-    yield Contestant("PyTorch eager, bf16", _eager(loaded, torch.bfloat16))
     plain, mixed = folder / "fp32.onnx", folder / "fp16.onnx"
     export_graph(loaded, plain, opset)
     write_mixed(plain, mixed, "fp16")
+    yield Contestant("PyTorch eager, fp32", _eager(loaded, None))
+    yield Contestant("PyTorch eager, bf16", _eager(loaded, torch.bfloat16))
     providers: tuple[tuple[Provider, str], ...] = (("cuda", "ONNX Runtime CUDA"), ("tensorrt", "TensorRT"))
     for provider, name in providers:
         if reason := why_not(provider):
