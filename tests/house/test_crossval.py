@@ -57,7 +57,8 @@ def committed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = yaml.safe_load((folder / "params.yaml").read_text("utf-8"))
     (folder / "params.yaml").write_text(yaml.safe_dump(params | {"models": MODELS}), "utf-8")
     profile = folder / "profiles" / "asap-5-folds.yaml"
-    profile.write_text(yaml.safe_dump(yaml.safe_load(profile.read_text("utf-8")) | {"folds": FOLDS}), "utf-8")
+    changed = yaml.safe_load(profile.read_text("utf-8")) | {"models": MODELS, "folds": FOLDS}
+    profile.write_text(yaml.safe_dump(changed), "utf-8")
     (folder / "reports").mkdir()
     (folder / "reports" / "robustness.json").write_text(DEFAULT_RUN, "utf-8")
     pipeline = load_pipeline(root / "dvc.yaml")
