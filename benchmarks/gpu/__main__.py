@@ -20,11 +20,12 @@ from data.tables import ESSAYS_FILE, ESSAYS_SCHEMA, read_table
 from essays.console import run, say, wrote
 from essays.encoding import EncodedEssay
 from essays.errors import BadParams
+from essays.params import read_params
+from export.config import ExportConfig
 from training.models import LoadedModel, load_model
 
 FOLDER, REPORT = Path("out/bench/gpu"), Path("reports/bench/gpu.json")
 WARM_UP = 20
-REFERENCE = "PyTorch eager, fp32"
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,14 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("out/models/minilm/fold-0"), help="a trained model's folder")
     parser.add_argument("--essays", type=int, default=500, help="how many (default: %(default)s)")
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32, 64, 128, 256], help="sizes to try")
-    parser.add_argument("--opset", type=int, default=17, help="of the graph (default: %(default)s)")
     parser.add_argument("--report", type=Path, default=REPORT, help="default: %(default)s")
     options = parser.parse_args()
-    run(lambda: bench(options.model, options.essays, options.batches, options.opset, options.report))
+    run(lambda: bench(options.model, options.essays, options.batches, options.report))
 
 
-def bench(model: Path, num_essays: int, batches: Sequence[int], opset: int, report: Path) -> None:
+def bench(model: Path, num_essays: int, batches: Sequence[int], report: Path) -> None:
     """All rows, into `report`."""
-    gpu = find_gpu()
-    if gpu is None:
+    if find_gpu() is None:
         raise BadParams("nvidia-smi names no GPU here; this benchmark needs one")
     loaded = load_model(model)
     encoded = some_essays(loaded, num_essays)
@@ -65,8 +64,8 @@ def bench(model: Path, num_essays: int, batches: Sequence[int], opset: int, repo
     rows: list[Row] = []
     missing: dict[str, str] = {}
     reference: NDArray[np.float32] | None = None
-    for contestant in contestants(loaded, FOLDER, opset, missing):
-        alone = score_all(contestant.score, loaded, encoded, 1)
+    for contestant in contestants(loaded, FOLDER, read_params("export", ExportConfig).opset, missing):
+        alone = np.concatenate([contestant.score(loaded.encoder.collate([essay])) for essay in encoded])
         reference = alone if reference is None else reference
         rows.append(measure(contestant, loaded, encoded, batches, float(np.abs(alone - reference).max())))
         say(line(rows[-1], rows[0]))
@@ -74,7 +73,6 @@ def bench(model: Path, num_essays: int, batches: Sequence[int], opset: int, repo
         say(f"{name}: not measured: {reason}")
     lengths = [essay.tokens_used for essay in encoded]
     content = {
-        "gpu": gpu,
         "machine": describe_machine(),
         "model": loaded.spec.kind,
         "essays": {"number": len(encoded), "mean_tokens": float(np.mean(lengths)), "most_tokens": max(lengths)},
@@ -129,13 +127,6 @@ def rate(score: Score, loaded: LoadedModel, encoded: Sequence[EncodedEssay], siz
             score(arrays)
         seconds.append(time.perf_counter() - began)
     return len(encoded) / min(seconds[1:])
-
-
-def score_all(score: Score, loaded: LoadedModel, encoded: Sequence[EncodedEssay], size: int) -> NDArray[np.float32]:
-    """Scores in the essays' order, (N,)."""
-    return np.concatenate(
-        [score(loaded.encoder.collate(encoded[start : start + size])) for start in range(0, len(encoded), size)]
-    )
 
 
 def line(row: Row, reference: Row) -> str:
