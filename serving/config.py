@@ -37,7 +37,7 @@ class ServiceSettings(SettingsSection):
     drain_s: float = Field(default=30.0, gt=0)
     """How long requests in hand may take after a request to end, in seconds."""
     lanes: int | None = Field(default=None, ge=1, le=256)
-    """Essays scored at the same moment; none means one per usable core."""
+    """Essays in work at the same moment; none means one per usable core, or 64 where a GPU takes them in batches."""
     runtime: RuntimeSetting = "auto"
     """What runs the graphs: the best that this machine has, or `onnxruntime`, `openvino`, `cuda`, `tensorrt`."""
     precision: PrecisionSetting = "auto"
@@ -75,10 +75,9 @@ class ServiceSettings(SettingsSection):
     tracing: TracingSettings = Field(default_factory=TracingSettings)
     """Traces of requests, for whoever looks for lost time."""
 
-    @property
-    def num_lanes(self) -> int:
+    def num_lanes(self, runtimes: Runtimes) -> int:
         """Lanes, decided."""
-        return self.lanes or len(os.sched_getaffinity(0))
+        return self.lanes or runtimes.lanes(len(os.sched_getaffinity(0)))
 
     def make_runtimes(self) -> Runtimes:
         """As set, keeping compiled graphs beside the models. Raises BadParams for a runtime that is not there."""

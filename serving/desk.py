@@ -200,8 +200,9 @@ class Desk:
         return scorer
 
     def _load(self, artifacts: Sequence[LocalArtifact], note: Callable[[ModelState], None]) -> WarmModels:
-        settings = self.settings
-        return load_and_warm(artifacts, settings.num_lanes, note, settings.make_runtimes(), require=settings.require)
+        runtimes = self.settings.make_runtimes()
+        num_lanes = self.settings.num_lanes(runtimes)
+        return load_and_warm(artifacts, num_lanes, note, runtimes, require=self.settings.require)
 
     def _serve(self, artifacts: Sequence[LocalArtifact], warm: WarmModels, states: dict[str, ModelState]) -> None:
         failed = {state.name: state.detail or "" for state in states.values() if state.state == "failed"}

@@ -54,6 +54,13 @@ class Runtimes:
         trait_shifts = [parity.traits[name].shift for name in names]
         return [ShiftedSession(each, parity.shifts, manifest.prompt_ids, trait_shifts) for each in sessions]
 
+    def lanes(self, num_cores: int) -> int:
+        """How many essays are best in work at once: one a core, many more where a GPU takes them in batches."""
+        from serving.runtimes.onnxruntime_gpu import LANES, best_provider
+
+        on_gpu = best_provider() is not None if self.setting == "auto" else self.setting in ("cuda", "tensorrt")
+        return LANES if on_gpu else num_cores
+
     def _name_for(self, manifest: Manifest) -> RuntimeSetting:
         return self.setting if self.setting != "auto" else best_runtime(manifest)
 

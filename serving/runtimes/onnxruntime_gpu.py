@@ -13,12 +13,15 @@ import onnxruntime
 from essays.console import say
 from essays.errors import BadParams
 from essays.manifest import Graph
+from serving.runtimes.batched import BatchedSession
 from serving.runtimes.interface import Session, first_line
 from serving.runtimes.onnxruntime_cpu import OnnxSession, load
 
 Provider = Literal["cuda", "tensorrt"]
 _PROVIDERS: dict[Provider, str] = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """The faster first."""
+LANES = 64
+"""Lanes that gather essays for its batches: their threads wait for the GPU and hardly use a core."""
 # An ONNX file that gives back its input, (1,) float32 (opset 17).
 _IDENTITY = bytes.fromhex(
     "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a020801620f0a0179120a0a0808011204"
@@ -27,7 +30,7 @@ _IDENTITY = bytes.fromhex(
 
 
 class OnnxRuntimeGpu:
-    """One session that all lanes share."""
+    """One session that all lanes share, in batches (`serving.runtimes.batched`)."""
 
     def __init__(self, provider: Provider, cache: Path | None = None) -> None:
         """`cache` keeps TensorRT's engines and timings, for the next start. Raises BadParams where there is no GPU."""
@@ -47,7 +50,7 @@ class OnnxRuntimeGpu:
         if used != _PROVIDERS[self._provider]:
             raise BadParams(f"service.runtime: {self._provider} was asked for, but {path} runs on {used}")
         runtime = f"onnxruntime {onnxruntime.__version__} {self._provider} {graph.precision}"
-        return [OnnxSession(session, runtime, graph.precision)] * num_lanes
+        return [BatchedSession(OnnxSession(session, runtime, graph.precision))] * num_lanes
 
     def _providers(self, model: str) -> list[str | tuple[str, dict[str, str]]]:
         cuda = _PROVIDERS["cuda"]

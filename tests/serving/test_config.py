@@ -8,6 +8,7 @@ import pytest
 from essays.errors import BadParams
 from essays.settings import load_settings
 from serving.config import ServingSettings
+from serving.runtimes import Runtimes
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,7 @@ def test_the_environment_wins_over_the_file(own_file: Path, monkeypatch: pytest.
     own_file.write_text('[service]\nlanes = 3\nmodels = ["lexical"]\ntimeout_s = 5\n')
     monkeypatch.setenv("FAIRMARK_SERVICE__LANES", "7")
     service = load_settings(ServingSettings).service
-    assert (service.num_lanes, service.models, service.timeout_s) == (7, ("lexical",), 5.0)
+    assert (service.num_lanes(Runtimes()), service.models, service.timeout_s) == (7, ("lexical",), 5.0)
 
 
 def test_models_can_be_listed_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +33,7 @@ def test_models_can_be_listed_in_the_environment(monkeypatch: pytest.MonkeyPatch
 
 
 def test_by_default_there_is_a_lane_for_each_core() -> None:
-    assert load_settings(ServingSettings).service.num_lanes == len(os.sched_getaffinity(0))
+    assert load_settings(ServingSettings).service.num_lanes(Runtimes()) == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize(
