@@ -86,6 +86,10 @@ check-served: $(ENVIRONMENT) ## Held-out essays of the default run through the s
 faithfulness: $(ENVIRONMENT) ## Explanations of 200 test essays: do the sentences they name move the score? reports/faithfulness.json
 	@exec $(BIN)/python -m pipelines.faithfulness $(if $(MODELS),--models $(MODELS))
 
+.PHONY: bench-gpu
+bench-gpu: $(ENVIRONMENT) ## PyTorch, ONNX Runtime CUDA and TensorRT on an NVIDIA GPU; needs requirements/gpu.txt
+	@exec $(BIN)/python -m benchmarks.gpu
+
 .PHONY: bench-cache
 bench-cache: $(ENVIRONMENT) ## The result cache: look-ups by store and size, what a hit saves, wrong grades in a replay
 	@exec $(BIN)/python -m benchmarks.cache

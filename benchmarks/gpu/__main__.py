@@ -10,8 +10,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.gpu.contestants import Contestant, Score, contestants
@@ -44,27 +46,44 @@ class Row:
 
 
 def main() -> None:
-    """Measure and write. Raises BadParams where there is no GPU."""
+    """Measure and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("out/models/minilm/fold-0"), help="a trained model's folder")
     parser.add_argument("--essays", type=int, default=500, help="how many (default: %(default)s)")
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32, 64, 128, 256], help="sizes to try")
     parser.add_argument("--report", type=Path, default=REPORT, help="default: %(default)s")
     options = parser.parse_args()
-    run(lambda: bench(options.model, options.essays, options.batches, options.report))
+    run(lambda: bench_here(options.model, options.essays, options.batches, options.report))
 
 
-def bench(model: Path, num_essays: int, batches: Sequence[int], report: Path) -> None:
-    """All rows, into `report`."""
+def bench_here(model: Path, num_essays: int, batches: Sequence[int], report: Path) -> None:
+    """All rows for a trained model's folder on this machine's GPU, into `report`. Raises BadParams without one."""
     if find_gpu() is None:
         raise BadParams("nvidia-smi names no GPU here; this benchmark needs one")
+    if not torch.cuda.is_available():
+        raise BadParams(f"torch {torch.__version__} sees no NVIDIA GPU here; install a build of it for CUDA")
     loaded = load_model(model)
-    encoded = some_essays(loaded, num_essays)
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    opset = read_params("export", ExportConfig).opset
+    content = bench(loaded, some_essays(loaded, num_essays), batches, FOLDER, opset)
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(json.dumps({"machine": describe_machine(), **content}, indent=1) + "\n", encoding="utf-8")
+    wrote(report)
+
+
+def bench(
+    loaded: LoadedModel,
+    encoded: Sequence[EncodedEssay],
+    batches: Sequence[int],
+    folder: Path,
+    opset: int,
+    device: str = "cuda",
+) -> dict[str, Any]:
+    """All rows, and what was not measured with why; graphs go into `folder`, PyTorch runs on `device`."""
+    folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     missing: dict[str, str] = {}
     reference: NDArray[np.float32] | None = None
-    for contestant in contestants(loaded, FOLDER, read_params("export", ExportConfig).opset, missing):
+    for contestant in contestants(loaded, folder, opset, missing, device):
         alone = np.concatenate([contestant.score(loaded.encoder.collate([essay])) for essay in encoded])
         reference = alone if reference is None else reference
         rows.append(measure(contestant, loaded, encoded, batches, float(np.abs(alone - reference).max())))
@@ -72,16 +91,12 @@ def bench(model: Path, num_essays: int, batches: Sequence[int], report: Path) ->
     for name, reason in missing.items():
         say(f"{name}: not measured: {reason}")
     lengths = [essay.tokens_used for essay in encoded]
-    content = {
-        "machine": describe_machine(),
+    return {
         "model": loaded.spec.kind,
         "essays": {"number": len(encoded), "mean_tokens": float(np.mean(lengths)), "most_tokens": max(lengths)},
         "rows": [asdict(row) for row in rows],
         "not_measured": missing,
     }
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    wrote(report)
 
 
 def some_essays(loaded: LoadedModel, number: int) -> list[EncodedEssay]:

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from essays.encoding import Arrays
-from essays.errors import BadParams
 from export.mixed_precision import write_mixed
 from export.to_onnx import describe_graph, export_graph
 from serving.runtimes.onnxruntime_gpu import OnnxRuntimeGpu, Provider, why_not
@@ -25,16 +24,18 @@ class Contestant(NamedTuple):
     score: Score
 
 
-def contestants(loaded: LoadedModel, folder: Path, opset: int, missing: dict[str, str]) -> Iterator[Contestant]:
+def contestants(
+    loaded: LoadedModel, folder: Path, opset: int, missing: dict[str, str], device: str = "cuda"
+) -> Iterator[Contestant]:
     """Each in turn, the reference (PyTorch, fp32) first; those that do not start here go into `missing`, with why.
 
-    `folder` takes the graphs.
+    `folder` takes the graphs; PyTorch runs on `device`.
     """
     plain, mixed = folder / "fp32.onnx", folder / "fp16.onnx"
     export_graph(loaded, plain, opset)
     write_mixed(plain, mixed, "fp16")
-    yield Contestant("PyTorch eager, fp32", _eager(loaded, None))
-    yield Contestant("PyTorch eager, bf16", _eager(loaded, torch.bfloat16))
+    yield Contestant("PyTorch eager, fp32", _eager(loaded, None, device))
+    yield Contestant("PyTorch eager, bf16", _eager(loaded, torch.bfloat16, device))
     providers: tuple[tuple[Provider, str], ...] = (("cuda", "ONNX Runtime CUDA"), ("tensorrt", "TensorRT"))
     for provider, name in providers:
         if reason := why_not(provider):
@@ -44,14 +45,12 @@ def contestants(loaded: LoadedModel, folder: Path, opset: int, missing: dict[str
             yield Contestant(f"{name}, {precision}", _onnx(provider, path, folder))
 
 
-def _eager(loaded: LoadedModel, dtype: torch.dtype | None) -> Score:
-    if not torch.cuda.is_available():
-        raise BadParams("PyTorch sees no NVIDIA GPU here")
-    module = loaded.module.to("cuda").eval()
+def _eager(loaded: LoadedModel, dtype: torch.dtype | None, device: str) -> Score:
+    module = loaded.module.to(device).eval()
 
     def score(arrays: Arrays) -> NDArray[np.float32]:
-        inputs = {name: torch.from_numpy(value).to("cuda", non_blocking=True) for name, value in arrays.items()}
-        with torch.inference_mode(), torch.autocast("cuda", dtype or torch.bfloat16, enabled=dtype is not None):
+        inputs = {name: torch.from_numpy(value).to(device, non_blocking=True) for name, value in arrays.items()}
+        with torch.inference_mode(), torch.autocast(device, dtype or torch.bfloat16, enabled=dtype is not None):
             scores: NDArray[np.float32] = module(**inputs).float().cpu().numpy()
         return scores
 
