@@ -25,7 +25,7 @@ class Contestant(NamedTuple):
 
 
 def contestants(
-    loaded: LoadedModel, folder: Path, opset: int, missing: dict[str, str], device: str = "cuda"
+    loaded: LoadedModel, folder: Path, opset: int, missing: dict[str, str], device: str
 ) -> Iterator[Contestant]:
     """Each in turn, the reference (PyTorch, fp32) first; those that do not start here go into `missing`, with why.
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from essays.encoding import Arrays
+from essays.encoding import Arrays, pad_rows
 from essays.manifest import Precision
 from essays.outputs import Outputs
 from serving.runtimes.interface import Session
@@ -59,14 +59,14 @@ class BatchedSession:
     def _batch_with(self, own: "_Essay") -> list["_Essay"]:
         """Those that wait and fit beside it, the longest wait first; they wait no more."""
         with self._lock:
-            batch, longest = [own], own.length
+            batch, rows, longest = [own], own.rows, own.length
             for each in self._waiting:
                 width = max(longest, each.length)
-                if each is own or each.layout != own.layout or min(own.length, each.length) < LIKE * width:
+                if each is own or min(own.length, each.length) < LIKE * width:
                     continue
-                if width * (sum(other.rows for other in batch) + each.rows) <= self._token_budget:
+                if width * (rows + each.rows) <= self._token_budget:
                     batch.append(each)
-                    longest = width
+                    rows, longest = rows + each.rows, width
             for each in batch:
                 each.was_in_a_batch = True
                 self._waiting.remove(each)
@@ -92,7 +92,6 @@ class _Essay:
         self.arrays = arrays
         self.outputs: Outputs | None = None
         self.was_in_a_batch = False
-        self.layout = {name: array.ndim for name, array in arrays.items()}
         self.rows = len(next(iter(arrays.values())))
         self.length = max((array.shape[1] for array in arrays.values() if array.ndim > 1), default=1)
 
@@ -103,7 +102,6 @@ def _joined(batch: Sequence[_Essay]) -> Arrays:
 
 
 def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    if arrays[0].ndim == 1:
+    if len({array.shape[1:] for array in arrays}) == 1:
         return np.concatenate(arrays)
-    width = max(array.shape[1] for array in arrays)
-    return np.concatenate([np.pad(array, ((0, 0), (0, width - array.shape[1]))) for array in arrays])
+    return pad_rows([row for array in arrays for row in array], 0)

@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from essays.bundle import bundle_name, read_bundle_manifest, verify_and_extract, write_bundle
 from essays.calibration import Band, Calibration, PromptCalibration, write_calibration
-from essays.encoding import NgramEncoding, TokenEncoding, load_encoder
+from essays.encoding import Arrays, NgramEncoding, TokenEncoding, load_encoder
 from essays.ensemble import mix_unit_scores
 from essays.features import NUM_FEATURES
 from essays.manifest import (
@@ -141,6 +141,25 @@ def token_graph(num_tokens: int, head_scale: float = 1.0) -> onnx.ModelProto:
     ]
     inputs = [int_input("input_ids", 2), int_input("attention_mask", 2), int_input("prompt_index", 1)]
     return graph("tokens", nodes, inputs, constants)
+
+
+def token_arrays(num_tokens: int, length: int, seed: int, num_rows: int = 1, prompt_index: int = 0) -> Arrays:
+    """What the token graph takes, drawn."""
+    return {
+        "input_ids": np.random.default_rng(seed).integers(0, num_tokens, (num_rows, length)),
+        "attention_mask": np.ones((num_rows, length), dtype=np.int64),
+        "prompt_index": np.full(num_rows, prompt_index),
+    }
+
+
+def ngram_arrays(length: int, seed: int, prompt_index: int = 1) -> Arrays:
+    """What the n-gram graph takes, drawn, a batch of one."""
+    rng = np.random.default_rng(seed)
+    return {
+        "ngram_ids": rng.integers(0, 512, (1, length)),
+        "features": rng.normal(size=(1, NUM_FEATURES)).astype(np.float32),
+        "prompt_index": np.full(1, prompt_index),
+    }
 
 
 def graph(name: str, nodes: list, inputs: list, constants: dict[str, np.ndarray]) -> onnx.ModelProto:

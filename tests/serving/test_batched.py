@@ -1,15 +1,13 @@
 """Essays that share a run of the graph on a device: each gets the score that it gets alone, and waits for nobody."""
 
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 
+from essays.encoding import Arrays
 from essays.manifest import GRAPH_FILE
 from essays.outputs import Outputs
 from serving.catalogue import LocalArtifact
@@ -19,14 +17,12 @@ from serving.runtimes import Runtimes, Session, onnxruntime_gpu
 from serving.runtimes.batched import BatchedSession
 from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from serving.runtimes.onnxruntime_gpu import LANES
-from tests.serving.conftest import NUM_FEATURES, ngram_graph, specs, token_graph, with_traits
+from tests.serving.conftest import ngram_arrays, ngram_graph, specs, token_arrays, token_graph, with_traits
 from tests.serving.traffic import wait_until
 
 TOKENS = 40
 BAD = 39
 """A token that the device cannot take, once it is told so."""
-
-Arrays = dict[str, NDArray]
 
 
 class Device:
@@ -40,32 +36,22 @@ class Device:
         self.shapes: list[tuple[int, ...]] = []
         self.refuses_bad = False
 
-    def outputs(self, arrays: Mapping[str, NDArray]) -> Outputs:
+    def outputs(self, arrays: Arrays) -> Outputs:
         """As `Session.outputs`; raises on a batch with a bad token."""
         ids = arrays.get("input_ids", arrays.get("ngram_ids"))
         self.shapes.append(ids.shape)
         assert self.free.wait(10)
         if self.refuses_bad and (ids == BAD).any():
             raise RuntimeError("the device failed")
-        return self.session.outputs(dict(arrays))
+        return self.session.outputs(arrays)
 
 
 def tokens(length: int, seed: int) -> Arrays:
-    rng = np.random.default_rng(seed)
-    return {
-        "input_ids": rng.integers(0, BAD, (1, length)),
-        "attention_mask": np.ones((1, length), dtype=np.int64),
-        "prompt_index": np.array([seed % 2]),
-    }
+    return token_arrays(BAD, length, seed, prompt_index=seed % 2)
 
 
 def ngrams(length: int, seed: int) -> Arrays:
-    rng = np.random.default_rng(seed)
-    return {
-        "ngram_ids": rng.integers(1, 512, (1, length)),
-        "features": rng.normal(size=(1, NUM_FEATURES)).astype(np.float32),
-        "prompt_index": np.array([seed % 2]),
-    }
+    return ngram_arrays(length, seed, prompt_index=seed % 2)
 
 
 def device_of(model: onnx.ModelProto, folder: Path) -> Device:

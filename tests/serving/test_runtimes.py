@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,34 +21,19 @@ from serving.runtimes import Runtime, Runtimes, onnxruntime_gpu
 from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from serving.runtimes.onnxruntime_gpu import best_provider
 from serving.runtimes.openvino_cpu import OpenVinoCpu
-from tests.serving.conftest import NUM_FEATURES, int_input, ngram_graph, specs, token_graph
 from tests.serving.conftest import graph as graph_of
+from tests.serving.conftest import int_input, ngram_arrays, ngram_graph, specs, token_arrays, token_graph
 
 CPU_RUNTIMES = {"onnxruntime": OnnxRuntimeCpu, "openvino": OpenVinoCpu}
 TOKENS = 40
 
 
-def tokens(length: int, seed: int, num_rows: int = 1) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {
-        "input_ids": rng.integers(0, TOKENS, (num_rows, length)),
-        "attention_mask": np.ones((num_rows, length), dtype=np.int64),
-        "prompt_index": np.zeros(num_rows, dtype=np.int64),
-    }
-
-
-def ngrams(length: int, seed: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {
-        "ngram_ids": rng.integers(0, 512, (1, length)),
-        "features": rng.normal(size=(1, NUM_FEATURES)).astype(np.float32),
-        "prompt_index": np.ones(1, dtype=np.int64),
-    }
+tokens = partial(token_arrays, TOKENS)
 
 
 @pytest.fixture(params=["ngrams", "tokens"])
 def graph(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[onnx.ModelProto, Callable]:
-    model, inputs = (ngram_graph(), ngrams) if request.param == "ngrams" else (token_graph(TOKENS), tokens)
+    model, inputs = (ngram_graph(), ngram_arrays) if request.param == "ngrams" else (token_graph(TOKENS), tokens)
     onnx.save(model, str(tmp_path / GRAPH_FILE))
     return model, inputs
 
