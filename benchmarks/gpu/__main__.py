@@ -8,6 +8,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from benchmarks.gpu.contestants import Contestant, Score, contestants
 from benchmarks.speed.machine import describe_machine, find_gpu
 from data.tables import ESSAYS_FILE, ESSAYS_SCHEMA, read_table
 from essays.console import run, say, wrote
-from essays.encoding import EncodedEssay
+from essays.encoding import Arrays, EncodedEssay
 from essays.errors import BadParams
 from essays.params import read_params
 from export.config import ExportConfig
+from serving.runtimes.onnxruntime_gpu import LANES
 from training.models import LoadedModel, load_model
 
 FOLDER, REPORT = Path("out/bench/gpu"), Path("reports/bench/gpu.json")
@@ -43,6 +45,8 @@ class Row:
     best_batch: int
     """Essays of like length in a batch, where most are scored in a second."""
     essays_per_s: float
+    lanes_essays_per_s: float | None
+    """Essays in random order, one in each of the service's lanes, which put them into batches; None without lanes."""
 
 
 def main() -> None:
@@ -126,30 +130,37 @@ def measure(
         began = time.perf_counter()
         contestant.score(arrays)
         times_ms.append(1000 * (time.perf_counter() - began))
-    rates = {size: rate(contestant.score, loaded, encoded, size) for size in batches}
+    rates = {size: rate(contestant.score, in_batches(loaded, encoded, size)) for size in batches}
     best = max(rates, key=lambda size: rates[size])
+    in_lanes = rate(contestant.score, singles, LANES) if contestant.shared else None
     p50, p99 = np.percentile(times_ms, [50, 99])
-    return Row(contestant.name, gap, float(p50), float(p99), best, rates[best])
+    return Row(contestant.name, gap, float(p50), float(p99), best, rates[best], in_lanes)
 
 
-def rate(score: Score, loaded: LoadedModel, encoded: Sequence[EncodedEssay], size: int) -> float:
-    """Essays a second in batches of `size` of like length, made beforehand; the better of two warm runs."""
-    made = [loaded.encoder.collate(encoded[start : start + size]) for start in range(0, len(encoded), size)]
+def in_batches(loaded: LoadedModel, encoded: Sequence[EncodedEssay], size: int) -> list[Arrays]:
+    """Batches of `size` neighbours, which are of like length."""
+    return [loaded.encoder.collate(encoded[start : start + size]) for start in range(0, len(encoded), size)]
+
+
+def rate(score: Score, made: Sequence[Arrays], num_lanes: int = 1) -> float:
+    """Essays a second over batches made beforehand, `num_lanes` at a time; the better of two warm runs."""
     seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        for arrays in made:
-            score(arrays)
-        seconds.append(time.perf_counter() - began)
-    return len(encoded) / min(seconds[1:])
+    with ThreadPoolExecutor(num_lanes) as lanes:
+        for _ in range(3):
+            began = time.perf_counter()
+            for _ in lanes.map(score, made):
+                pass
+            seconds.append(time.perf_counter() - began)
+    return sum(len(arrays["prompt_index"]) for arrays in made) / min(seconds[1:])
 
 
 def line(row: Row, reference: Row) -> str:
     """A row in words, with its ratios to the reference."""
+    in_lanes = f"  {row.lanes_essays_per_s:.0f} in {LANES} lanes" if row.lanes_essays_per_s else ""
     return (
         f"{row.name:24}  p50 {row.p50_ms:6.2f} ms ({reference.p50_ms / row.p50_ms:.1f}x)  p99 {row.p99_ms:6.2f} ms"
         f"  {row.essays_per_s:7.0f} essays/s at {row.best_batch} ({row.essays_per_s / reference.essays_per_s:.1f}x)"
-        f"  gap {row.max_score_gap:.1e}"
+        f"{in_lanes}  gap {row.max_score_gap:.1e}"
     )
 
 

@@ -22,6 +22,8 @@ class Contestant(NamedTuple):
 
     name: str
     score: Score
+    shared: bool = False
+    """Whether lanes may share it, each with an essay of its own, as the service does."""
 
 
 def contestants(
@@ -42,7 +44,7 @@ def contestants(
             missing[name] = reason
             continue
         for path, precision in ((plain, "fp32"), (mixed, "fp16")):
-            yield Contestant(f"{name}, {precision}", _onnx(provider, path, folder))
+            yield Contestant(f"{name}, {precision}", _onnx(provider, path, folder), shared=True)
 
 
 def _eager(loaded: LoadedModel, dtype: torch.dtype | None, device: str) -> Score:

@@ -28,9 +28,9 @@ class BatchedSession:
         """`session` is run by one thread at a time, on batches of up to `token_budget` tokens."""
         self._session = session
         self._token_budget = token_budget
-        self._device = threading.Lock()
         self._waiting: list[_Essay] = []
-        # Guards the list.
+        self._is_free = True
+        # Guards the two above.
         self._lock = threading.Lock()
 
     @property
@@ -48,41 +48,61 @@ class BatchedSession:
         own = _Essay(arrays)
         with self._lock:
             self._waiting.append(own)
-        with self._device:
-            if not own.was_in_a_batch:
-                self._run(self._batch_with(own))
-            if own.outputs is None:
-                # Its batch failed, and an error belongs to one essay: each is run alone, on its own thread.
-                own.outputs = self._session.outputs(arrays)
+            if self._is_free:
+                self._is_free = False
+                own.turn.set()
+        own.turn.wait()
+        if own.outputs is None:
+            try:
+                own.outputs = self._run(self._batch_with(own))
+            finally:
+                self._hand_on()
         return own.outputs
 
     def _batch_with(self, own: "_Essay") -> list["_Essay"]:
-        """Those that wait and fit beside it, the longest wait first; they wait no more."""
+        """It, and those that wait and fit beside it, the longest wait first; they wait no more."""
         with self._lock:
             batch, rows, longest = [own], own.rows, own.length
             for each in self._waiting:
                 width = max(longest, each.length)
-                if each is own or min(own.length, each.length) < LIKE * width:
+                if each is own or own.goes_alone or each.goes_alone or min(own.length, each.length) < LIKE * width:
                     continue
                 if width * (rows + each.rows) <= self._token_budget:
                     batch.append(each)
                     rows, longest = rows + each.rows, width
             for each in batch:
-                each.was_in_a_batch = True
                 self._waiting.remove(each)
         return batch
 
-    def _run(self, batch: Sequence["_Essay"]) -> None:
-        """Give each its outputs, or none of them where the run fails."""
+    def _run(self, batch: Sequence["_Essay"]) -> Outputs:
+        """The first one's outputs; the others, given theirs, go on at once, while the next batch runs."""
+        first, *others = batch
         try:
             scores, traits = self._session.outputs(_joined(batch))
-        except Exception:  # noqa: BLE001 - libraries' own errors share no base class; whoever waits runs it again
-            return
-        start = 0
-        for each in batch:
+        except Exception:
+            if not others:
+                raise
+            # An error belongs to one essay: each is run alone, on its own thread.
+            with self._lock:
+                for each in others:
+                    each.goes_alone = True
+                self._waiting[:0] = others
+            return self._session.outputs(first.arrays)
+        start = first.rows
+        for each in others:
             end = start + each.rows
             each.outputs = Outputs(scores[start:end], traits[start:end])
+            each.turn.set()
             start = end
+        return Outputs(scores[: first.rows], traits[: first.rows])
+
+    def _hand_on(self) -> None:
+        """The device to whoever has waited longest."""
+        with self._lock:
+            if self._waiting:
+                self._waiting[0].turn.set()
+            else:
+                self._is_free = True
 
 
 class _Essay:
@@ -91,7 +111,9 @@ class _Essay:
     def __init__(self, arrays: Arrays) -> None:
         self.arrays = arrays
         self.outputs: Outputs | None = None
-        self.was_in_a_batch = False
+        self.turn = threading.Event()
+        """Set with its outputs, or without them when its thread is to run the device."""
+        self.goes_alone = False
         self.rows = len(next(iter(arrays.values())))
         self.length = max((array.shape[1] for array in arrays.values() if array.ndim > 1), default=1)
 

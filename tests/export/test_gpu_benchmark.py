@@ -44,13 +44,15 @@ def test_every_runtime_that_starts_scores_the_same_essays_and_the_rest_are_named
     assert 0 < rows["ONNX Runtime CUDA, fp16"]["max_score_gap"] < 0.02
     assert all(0 < row["p50_ms"] <= row["p99_ms"] and row["essays_per_s"] > 0 for row in rows.values())
     assert {row["best_batch"] for row in rows.values()} <= {4, 16}
+    in_lanes = {name for name, row in rows.items() if row["lanes_essays_per_s"]}
+    assert in_lanes == {"ONNX Runtime CUDA, fp32", "ONNX Runtime CUDA, fp16"}
     json.dumps(content)
 
 
 def test_a_line_gives_the_ratios_to_the_reference() -> None:
-    reference, other = Row("a", 0.0, 4.0, 8.0, 32, 500.0), Row("b", 1e-4, 1.0, 2.0, 64, 1500.0)
+    reference, other = Row("a", 0.0, 4.0, 8.0, 32, 500.0, None), Row("b", 1e-4, 1.0, 2.0, 64, 1500.0, 900.0)
     assert "(4.0x)" in line(other, reference)
-    assert "(3.0x)" in line(other, reference)
+    assert "(3.0x)  900 in 64 lanes" in line(other, reference)
 
 
 def test_without_a_gpu_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

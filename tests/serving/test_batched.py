@@ -1,6 +1,7 @@
 """Essays that share a run of the graph on a device: each gets the score that it gets alone, and waits for nobody."""
 
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,12 +36,14 @@ class Device:
         self.free.set()
         self.shapes: list[tuple[int, ...]] = []
         self.refuses_bad = False
+        self.run_s = 0.0
 
     def outputs(self, arrays: Arrays) -> Outputs:
         """As `Session.outputs`; raises on a batch with a bad token."""
         ids = arrays.get("input_ids", arrays.get("ngram_ids"))
         self.shapes.append(ids.shape)
         assert self.free.wait(10)
+        time.sleep(self.run_s)
         if self.refuses_bad and (ids == BAD).any():
             raise RuntimeError("the device failed")
         return self.session.outputs(arrays)
@@ -110,6 +113,17 @@ def test_a_batch_holds_essays_of_like_length_within_the_budget(tmp_path: Path) -
     assert (2, 10) in shapes
     assert (1, 300) in shapes  # longer than the budget, and still run
     assert sorted(rows for rows, length in shapes if 80 <= length <= 100) == [2, 2]
+
+
+def test_whoever_is_done_brings_its_next_essay_while_the_next_batch_runs(tmp_path: Path) -> None:
+    """Under load the lanes are two groups in turns, each one batch: a done essay never waits for the device."""
+    device = device_of(token_graph(TOKENS), tmp_path)
+    device.run_s = 0.05
+    batched, rounds, lanes = BatchedSession(device), 6, 32
+    with ThreadPoolExecutor(lanes) as threads:
+        list(threads.map(lambda seed: [batched.outputs(tokens(20, seed)) for _ in range(rounds)], range(lanes)))
+    assert sum(rows for rows, _ in device.shapes) == rounds * lanes
+    assert len(device.shapes) <= 3 * rounds
 
 
 def test_an_essay_that_comes_alone_starts_at_once_and_alone(tmp_path: Path) -> None:
