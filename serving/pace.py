@@ -3,6 +3,8 @@
 _MEMORY = 0.9
 """Of what is known, after each run: the last twenty or so count."""
 _FIRST_GUESS_S = 0.05
+_MOST = 4.0
+"""Times what was expected: a run that took longer (its process was paused, the machine slept) counts as if it had not."""
 _SMALLEST = 500
 """Characters: a shorter essay takes hardly less time."""
 
@@ -21,6 +23,8 @@ class Pace:
         return self._seconds[flow] / self._characters[flow] * max(num_characters, _SMALLEST)
 
     def learn(self, flow: str, num_characters: int, took_s: float) -> None:
-        """A run ended."""
+        """A run ended. One that went wrong teaches little; a model that has become slow is known for it in ten."""
+        if flow in self._seconds:
+            took_s = min(took_s, _MOST * self.expected_s(flow, num_characters))
         for known, value in ((self._seconds, took_s), (self._characters, max(num_characters, _SMALLEST))):
             known[flow] = _MEMORY * known.get(flow, value) + (1 - _MEMORY) * value

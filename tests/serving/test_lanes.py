@@ -75,6 +75,16 @@ def test_the_pace_follows_what_runs_take_and_grows_with_the_essay() -> None:
     assert pace.expected_s(HEAVY, 2000) == pytest.approx(0.1, rel=0.05)
 
 
+def test_a_run_during_which_the_process_was_paused_hardly_counts_and_one_that_is_slow_from_now_on_does() -> None:
+    pace = Pace()
+    pace.learn(HEAVY, 2000, 0.1)
+    pace.learn(HEAVY, 2000, 600.0)
+    assert pace.expected_s(HEAVY, 2000) == pytest.approx(0.13)
+    for _ in range(30):
+        pace.learn(HEAVY, 2000, 1.0)
+    assert pace.expected_s(HEAVY, 2000) == pytest.approx(1.0, rel=0.2)
+
+
 def refusals(max_wait_s: float, duration_s: float) -> tuple[int, list[Overloaded]]:
     """Of 150 jobs at once: how many were taken, and what the others were told."""
 
