@@ -4,7 +4,7 @@ _MEMORY = 0.9
 """Of what is known, after each run: the last twenty or so count."""
 _FIRST_GUESS_S = 0.05
 _MOST = 4.0
-"""Times what was expected: a run that took longer (its process was paused, the machine slept) counts as if it had not."""
+"""Times what was expected: a run that took longer, its process having been paused, counts as if it had not."""
 _SMALLEST = 500
 """Characters: a shorter essay takes hardly less time."""
 
