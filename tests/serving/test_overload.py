@@ -1,4 +1,4 @@
-"""`bentoml serve` with several times the essays that it can score: what is refused, what is scored, how it recovers."""
+"""`bentoml serve` with three times the essays that it can score: what is refused, what is scored, how it recovers."""
 
 import asyncio
 import itertools
@@ -17,8 +17,7 @@ from tests.serving.traffic import Answer, Bodies, Client, Traffic, closed_loop, 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
 CONCURRENCY = 64
-TIMES_CAPACITY = (3, 6, 12)
-"""The first that is more than it scores: beside other tests it may be faster than when it was measured, just before."""
+TIMES_CAPACITY = 3
 TIMEOUT_S = 10.0
 MAX_WAIT_S = 0.25
 RECOVERY_S = 5.0
@@ -64,19 +63,20 @@ def test_three_times_the_capacity_is_shed_at_once_and_what_is_taken_keeps_its_de
     bodies = essays()
     with serving(tmp_path, environment) as service:
         service.wait_until_ready()
-        capacity = _capacity(service.port, bodies, duration_s=10 if whole else 2)
-        calm = _alone(service.port, bodies, 10)
-        for times in TIMES_CAPACITY:
-            traffic, rate = Traffic(service.port, bodies), times * capacity
+        for _ in range(3):  # beside other tests it may be faster than just before, when its capacity was measured
+            capacity = _capacity(service.port, bodies, duration_s=10 if whole else 2)
+            calm = _alone(service.port, bodies, 10)
+            traffic = Traffic(service.port, bodies)
+            rate = TIMES_CAPACITY * capacity
             asyncio.run(traffic.open_loop(rate, CONCURRENCY, duration_s=30 if whole else 4))
-            if _num_shed(traffic) > len(traffic.answers) / 2:
+            shed = [answer for answer in traffic.answers if answer.status in SHED]
+            taken = [answer for answer in traffic.answers if answer.status not in SHED]
+            others = [answer.body for answer in taken if answer.status not in (200, 504)]
+            assert others == []
+            if len(shed) > len(taken):
                 break
         recovered_s = _normal_since(service.port, bodies, calm) - traffic.ended
         log = service.log
-    shed = [answer for answer in traffic.answers if answer.status in SHED]
-    taken = [answer for answer in traffic.answers if answer.status not in SHED]
-    others = [answer.body for answer in taken if answer.status not in (200, 504)]
-    assert others == []
     assert len(shed) > len(taken), "that was no overload"
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in shed)
     shed_p99_s, taken_p99_s = (percentile([each.took_s for each in answers], 0.99) for answers in (shed, taken))
@@ -93,10 +93,6 @@ def test_three_times_the_capacity_is_shed_at_once_and_what_is_taken_keeps_its_de
     assert recovered_s <= RECOVERY_S
     assert "mistake" not in log
     assert shed_p99_s < bar.allowed_s
-
-
-def _num_shed(traffic: Traffic) -> int:
-    return sum(answer.status in SHED for answer in traffic.answers)
 
 
 def _capacity(port: int, bodies: Bodies, duration_s: float) -> float:
