@@ -15,6 +15,11 @@ MACHINE_TRACES = re.compile(
     )
 )
 
+# Calls that answer otherwise in every process.
+CHANGING = re.compile(
+    r"(.*\.)?(now|utcnow|today|time|time_ns|monotonic|getpid|urandom|uuid[14]|random|randint|choice|token_\w+|mkdtemp)"
+)
+
 
 @pytest.fixture(scope="module")
 def committed(root: Path) -> list[Path]:
@@ -25,6 +30,31 @@ def committed(root: Path) -> list[Path]:
 def test_tests_are_no_packages(committed: list[Path], root: Path) -> None:
     """An `__init__.py` below tests would make `tests/training` hide `training`."""
     assert [path for path in committed if path.is_relative_to(root / "tests") and path.name == "__init__.py"] == []
+
+
+def test_the_names_of_tests_are_the_same_in_every_process(committed: list[Path], root: Path) -> None:
+    """What a clock or chance says in `parametrize` becomes a name, and workers that name tests otherwise run none."""
+    found = [
+        f"{path.relative_to(root)}: {call}"
+        for path in committed
+        if path.suffix == ".py" and path.is_relative_to(root / "tests")
+        for call in changing_calls(path.read_text("utf-8"))
+    ]
+    assert found == []
+
+
+def test_a_clock_in_a_decorator_is_found() -> None:
+    assert changing_calls("@mark('value', [(text(datetime.now(UTC)), 0)])\ndef test(value): ...") == [
+        "datetime.now(UTC)"
+    ]
+
+
+def changing_calls(source: str) -> list[str]:
+    """The calls within decorators that answer otherwise in every process."""
+    definitions = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.ClassDef))
+    decorators = (decorator for definition in definitions for decorator in definition.decorator_list)
+    calls = (node for decorator in decorators for node in ast.walk(decorator) if isinstance(node, ast.Call))
+    return [ast.unparse(call) for call in calls if CHANGING.fullmatch(ast.unparse(call.func))]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
