@@ -4,6 +4,8 @@ A provider that cannot start, for want of a GPU or of its own libraries, falls b
 tried on a graph of one node before it is chosen, and what a model runs on is checked after loading.
 """
 
+import importlib
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -83,6 +85,7 @@ def why_not(provider: Provider) -> str | None:
     wanted, offered = _PROVIDERS[provider], onnxruntime.get_available_providers()
     if wanted not in offered:
         return f"onnxruntime {onnxruntime.__version__} offers {', '.join(offered)}"
+    _load_libraries(provider)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its reasons are many lines, and go to stderr past everything
     try:
@@ -90,3 +93,12 @@ def why_not(provider: Provider) -> str | None:
     except Exception as error:  # noqa: BLE001 - the library's own errors share no base class
         return first_line(error)
     return None if used == wanted else f"it does not start here, and ONNX Runtime takes {used} in its place"
+
+
+def _load_libraries(provider: Provider) -> None:
+    """Load CUDA's and TensorRT's libraries where pip installed them: the system's loader does not look there."""
+    onnxruntime.preload_dlls()
+    if provider == "tensorrt":
+        # Importing it loads them.
+        with suppress(ImportError):
+            importlib.import_module("tensorrt")

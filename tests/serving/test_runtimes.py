@@ -1,5 +1,6 @@
 """Every runtime that this machine has gives the same scores, alone, in turn and from several threads."""
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -138,6 +139,27 @@ def test_a_gpu_s_provider_that_does_not_start_is_not_used_and_it_is_said_why(
     assert said == [f"tensorrt is not used: {place}", f"cuda is not used: {place}"]
     with pytest.warns(UserWarning, match="Specified provider"), pytest.raises(BadParams, match=place):
         Runtimes("cuda")
+
+
+def test_libraries_that_pip_installed_are_loaded_before_a_provider_is_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither CUDA's nor TensorRT's stand where the system's loader looks."""
+    steps = []
+    session = onnxruntime.InferenceSession
+
+    def opened(*given: object, **named: object) -> onnxruntime.InferenceSession:
+        steps.append(("session", "tensorrt" in sys.modules))
+        return session(*given, **named)
+
+    monkeypatch.setitem(onnxruntime_gpu._PROVIDERS, "tensorrt", "CPUExecutionProvider")
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: steps.append("cuda"))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "tensorrt.py").write_text("")
+    assert onnxruntime_gpu.why_not("tensorrt") is None
+    del sys.modules["tensorrt"]
+    assert steps == ["cuda", ("session", True)]
 
 
 def test_of_the_providers_that_start_the_fastest_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
