@@ -1,8 +1,8 @@
 """`make served`: models of all nine prompts, refit on all essays, published in place of the default run's.
 
 Runs the stages under the profile `served` in a checkout of its own, as `pipelines.crossval` does: nothing here changes
-but the store, `reports/served.json`, which says that the service gives the pipeline's grades, and `reports/served/`,
-what the gate for nine prompts finds. Killed, it goes on where it was.
+but the store and `reports/served/`, which says that the service gives the pipeline's grades, and what the gate for nine
+prompts finds. Killed, it goes on where it was.
 """
 
 import argparse
@@ -35,8 +35,7 @@ def served(override: str | None, publish: bool) -> None:
     call(CHECKOUT, environment, "python", "-m", "pipelines.measured")
     call(CHECKOUT, environment, "dvc", "repro", "package-ensemble")
     call(CHECKOUT, environment, "python", "-m", "pipelines.served_grades")
-    bring(CHECKOUT / REPORT_FILE, REPORT_FILE)
-    for name in REPORTED["gate"]:
+    for name in (REPORT_FILE.name, *REPORTED["gate"]):
         bring(CHECKOUT / REPORTS / name, REPORTS / PROFILE / name)
     if publish:
         reason = ["--override", override] if override else []

@@ -160,8 +160,8 @@ def test_served_models_are_trained_apart_on_both_corpora_checked_and_published(r
     stages = ran(call(repository, "python", "-m", "pipelines.served", "--override", "new prompts"))
     assert {"split", "train@minilm-5", "package@lexical", "package-ensemble"} <= stages
     assert {"train@minilm-0", "publish"}.isdisjoint(stages)
-    assert git(repository, "status", "--porcelain") == "?? reports/served.json\n?? reports/served/\n"
-    assert (repository / "reports/served.json").read_text() == "True"
+    assert git(repository, "status", "--porcelain") == "?? reports/served/\n"
+    assert (repository / "reports/served/served.json").read_text() == "True"
     assert (repository / "reports/served/gate.json").read_text() == "(['ellipse', 'asap-aes'], [5])"
     checkout = repository / "out/served"
     assert (checkout / "reports/published.json").read_text() == "--override new prompts" + "True"
