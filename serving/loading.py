@@ -16,7 +16,7 @@ from serving.memory import require_room_to_load
 from serving.pools import OWN_LANE_KINDS
 from serving.runtimes import Runtimes, Session
 from serving.schemas import ModelState
-from serving.warmup import warm_up
+from serving.warmup import GoldenRuns, warm_up
 
 Report = Callable[[ModelState], None]
 
@@ -48,13 +48,13 @@ def load_and_warm(
     runtimes = runtimes or Runtimes()
     attempt = _Attempt(report, tolerant=require == "any")
     read = [model for artifact in artifacts for model in attempt.of(artifact.name, partial(read_model, artifact))]
-    lanes = _Lanes(num_lanes)
+    lanes, runs = _Lanes(num_lanes), GoldenRuns()
     models = Catalogue(read).models.values()
     precisions = runtimes.precisions([model.manifest for model in read])
 
     def warm_one(model: ServedModel) -> list[ServedModel]:
         among = Catalogue([*attempt.warm, model])
-        make = partial(_load_and_warm_one, among, model, lanes, runtimes, precisions.get(model.name), report)
+        make = partial(_load_and_warm_one, among, model, lanes, runtimes, precisions.get(model.name), report, runs)
         return attempt.of(model.name, make)
 
     # Graphs side by side, then what mixes them: an ensemble is warmed among the members that came through.
@@ -93,6 +93,7 @@ def _load_and_warm_one(
     runtimes: Runtimes,
     precision: Precision | None,
     report: Report,
+    runs: GoldenRuns,
 ) -> ServedModel:
     report(ModelState(name=model.name, state="loading"))
     require_members({name: each.artifact.version for name, each in catalogue.models.items()}, model)
@@ -102,7 +103,7 @@ def _load_and_warm_one(
     report(ModelState(name=model.name, state="warming"))
     warming = lanes.to_warm(model)
     with ThreadPoolExecutor(max_workers=len(warming)) as threads:
-        for _ in threads.map(lambda lane: warm_up(catalogue, model, lane), warming):
+        for _ in threads.map(lambda lane: warm_up(catalogue, model, lane, runs), warming):
             pass
     report(ModelState(name=model.name, state="ready"))
     return model

@@ -10,13 +10,27 @@ from essays.errors import FairmarkError, WarmUpFailed
 from essays.manifest import GOLDEN_TOLERANCE, GoldenEssay
 from essays.text import normalize_text
 from serving.catalogue import Catalogue, ServedModel
-from serving.inference import member_unit_scores, raw_unit_score, run_graph
+from serving.inference import Run, member_unit_scores, raw_unit_score, run_graph
 from serving.lanes import Lane
-from serving.runtimes.interface import first_line
+from serving.runtimes.interface import Session, first_line
 
 
-def warm_up(catalogue: Catalogue, model: ServedModel, lane: Lane) -> None:
-    """Run one model's golden essays on one lane.
+class GoldenRuns:
+    """What each session gave: an ensemble's members, warmed before it, are not run on the same essays once more."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[Session, str, str], Run] = {}
+
+    def run(self, lane: Lane, model: ServedModel, text: str, prompt_id: str, *, anew: bool) -> Run:
+        """As `run_graph`; what is known already does unless it is to be run `anew`, as on each lane of a session."""
+        key = (lane.sessions[model.name], text, prompt_id)
+        if anew or key not in self._runs:
+            self._runs[key] = run_graph(lane, model=model, text=text, prompt_id=prompt_id)
+        return self._runs[key]
+
+
+def warm_up(catalogue: Catalogue, model: ServedModel, lane: Lane, runs: GoldenRuns) -> None:
+    """Run one model's golden essays on one lane; of an ensemble's members what is not among `runs`.
 
     Raises WarmUpFailed, naming the essay by its place; Overloaded or NotEnoughMemory where it cannot be run here.
     """
@@ -24,7 +38,7 @@ def warm_up(catalogue: Catalogue, model: ServedModel, lane: Lane) -> None:
     tolerance = golden_tolerance(model, lane)
     for place, essay in enumerate(model.golden.essays, start=1):
         try:
-            found, traits = _golden_scores(catalogue, model, lane, essay)
+            found, traits = _golden_scores(catalogue, model, lane, essay, runs)
         except FairmarkError:
             raise
         except Exception as error:  # runtimes' own errors share no base class
@@ -60,17 +74,17 @@ def golden_tolerance(model: ServedModel, lane: Lane) -> float:
 
 
 def _golden_scores(
-    catalogue: Catalogue, model: ServedModel, lane: Lane, essay: GoldenEssay
+    catalogue: Catalogue, model: ServedModel, lane: Lane, essay: GoldenEssay, runs: GoldenRuns
 ) -> tuple[float, tuple[float, ...]]:
     """The holistic score and, of a single model, the traits."""
     text = normalize_text(essay.text)
-    runs = {
-        name: run_graph(lane, model=catalogue.models[name], text=text, prompt_id=essay.prompt_id)
+    found = {
+        name: runs.run(lane, catalogue.models[name], text, essay.prompt_id, anew=not model.is_ensemble)
         for name in model.graph_names
     }
-    raw = {name: run.raw_unit_score for name, run in runs.items()}
+    raw = {name: run.raw_unit_score for name, run in found.items()}
     members = member_unit_scores(catalogue, model, essay.prompt_id, raw)
-    traits = () if model.is_ensemble else runs[model.name].raw_trait_scores
+    traits = () if model.is_ensemble else found[model.name].raw_trait_scores
     return raw_unit_score(model, essay.prompt_id, raw, members), traits
 
 

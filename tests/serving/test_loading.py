@@ -1,6 +1,7 @@
 """What keeps a model from being served although its bytes are as published: graph, golden essays, members."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from essays.encoding import TOKENIZER_FILE
+from essays.encoding import TOKENIZER_FILE, Arrays
 from essays.errors import FairmarkError, GraphInvalid, InvalidManifest, WarmUpFailed
 from essays.manifest import CALIBRATION_FILE, GOLDEN_FILE, GRAPH_FILE, describe_file
+from essays.outputs import Outputs
 from serving.catalogue import LocalArtifact
 from serving.loading import load_and_warm
 from serving.runtimes import Runtimes
 from serving.runtimes.external_data import require_no_external_data
+from serving.runtimes.onnxruntime_cpu import OnnxSession
 from serving.schemas import ModelState
 
 
@@ -220,3 +223,21 @@ def test_each_lane_gets_sessions_of_its_own_and_each_model_passes_every_state(ar
     assert len({id(lane.sessions["tiny"]) for lane in warm.lanes}) == 3
     for name in ("lexical", "tiny", "ensemble"):
         assert [state for model, state in states if model == name] == ["loading", "warming", "ready"]
+
+
+def test_an_ensemble_is_warmed_by_what_its_members_gave(
+    artifacts: list[LocalArtifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two lanes each member is run on each golden essay twice, not four times."""
+    asked = Counter[str]()
+    outputs = OnnxSession.outputs
+
+    def counted(self: OnnxSession, arrays: Arrays) -> Outputs:
+        asked["ngram" if "ngram_ids" in arrays else "tokens"] += 1
+        return outputs(self, arrays)
+
+    monkeypatch.setattr(OnnxSession, "outputs", counted)
+    warm = load_and_warm(artifacts, 2, lambda _: None, Runtimes("onnxruntime"))
+    golden = {name: len(model.golden.essays) for name, model in warm.catalogue.models.items()}
+    assert golden["ensemble"] > 0
+    assert asked == {"ngram": 2 * golden["lexical"], "tokens": 2 * golden["tiny"]}
