@@ -35,8 +35,9 @@ ENVIRONMENT := .venv/made-from-$(shell cat $(LOCKS) | cksum | cut -d' ' -f1)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --no-compile
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --unsafe-package pip --annotation-style=line --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
-# The sha256 of every file of a release, so that an index can give nothing else than what was locked.
-HASH := $(BIN)/uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate --python-version 3.11.5
+# The sha256 of every file of a release, so that an index can give nothing else than what was locked. The Python is Debian
+# 12's, the oldest that must do: what asks for a newer one fails here.
+HASH := $(BIN)/uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate --python-version 3.11.2
 
 .PHONY: help
 help: ## List these commands
