@@ -2,9 +2,11 @@
 
 import re
 import subprocess
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 PIN = re.compile(r"^(?P<name>[a-z0-9][a-z0-9.\[\],-]*)==(?P<version>\S+)", re.I)
 
@@ -29,6 +31,13 @@ def test_every_release_of_a_lock_has_its_hashes_and_nothing_else_has_a_say(root:
     releases = (root / lock).read_text("utf-8").replace(" \\\n", " ").splitlines()
     wrong = [line[:60] for line in releases if not re.fullmatch(r"\S+==\S+( +--hash=sha256:[0-9a-f]{64})+", line)]
     assert wrong == []
+
+
+def test_what_is_locked_installs_on_the_python_that_debian_12_has(root: Path) -> None:
+    """As `.ci/run` does on a bare machine. By what the installed releases say of themselves."""
+    asked = {name: distribution(name).metadata["Requires-Python"] for name in pins(root / "requirements.txt")}
+    assert len(asked) > 300
+    assert {name: text for name, text in asked.items() if text and "3.11.2" not in SpecifierSet(text)} == {}
 
 
 def test_no_lock_with_hashes_is_a_constraint(root: Path) -> None:
