@@ -24,9 +24,11 @@ class GoldenRuns:
     def run(self, lane: Lane, model: ServedModel, text: str, prompt_id: str, *, anew: bool) -> Run:
         """As `run_graph`; what is known already does unless it is to be run `anew`, as on each lane of a session."""
         key = (lane.sessions[model.name], text, prompt_id)
-        if anew or key not in self._runs:
-            self._runs[key] = run_graph(lane, model=model, text=text, prompt_id=prompt_id)
-        return self._runs[key]
+        run = None if anew else self._runs.get(key)
+        if run is None:
+            # Returned as it is: another lane may put its own here meanwhile.
+            run = self._runs[key] = run_graph(lane, model=model, text=text, prompt_id=prompt_id)
+        return run
 
 
 def warm_up(catalogue: Catalogue, model: ServedModel, lane: Lane, runs: GoldenRuns) -> None:
