@@ -89,6 +89,9 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     traffic={"timeout": REQUEST_TIMEOUT_S},
     # `serving.metrics` instead: BentoML's make a series for each path that anybody asks for.
     metrics={"enabled": False},
+    # `serving.tracing` instead: BentoML's spans hold whole addresses, and are made for every message even where nobody
+    # takes them.
+    tracing={"excluded_urls": "."},
 )
 @bentoml.asgi_app(application, path="/", name="fairmark")
 class EssayScoring:

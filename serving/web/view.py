@@ -299,7 +299,7 @@ def result_view(comparison: ComparisonResponse, chosen: str, catalogue: Catalogu
         agreement=_agreement(chosen, comparison.prompt_id, catalogue),
         read="a part of the essay" if answer.truncated else "the whole essay",
         timing=f"{timing.total:.0f} ms",
-        timing_parts=_timing_parts(timing),
+        timing_parts=_timing_parts(timing, is_ensemble=catalogue.models[chosen].is_ensemble),
         cache=_CACHE[answer.cache.tier],
     )
 
@@ -387,8 +387,10 @@ def _spread(comparison: ComparisonResponse) -> str:
     )
 
 
-def _timing_parts(timing: Timing) -> str:
-    return f"{timing.queue:.0f} ms waiting, {timing.tokenize:.1f} ms reading, {timing.infer:.0f} ms computing"
+def _timing_parts(timing: Timing, *, is_ensemble: bool) -> str:
+    parts = f"{timing.queue:.0f} ms waiting, {timing.tokenize:.1f} ms reading, {timing.infer:.0f} ms computing"
+    # Members run side by side and each part is the slowest's: together they may be more than the whole.
+    return f"its models at most {parts}" if is_ensemble else parts
 
 
 def _interval(answer: ScoreResponse) -> str:

@@ -45,7 +45,7 @@ def test_an_answer_shows_score_interval_models_and_time(client: TestClient) -> N
     assert "on a scale from 1 to 5" in page
     for name in ("lexical", "tiny"):
         assert f'<th scope="row">{name}' in page
-    assert "ms waiting" in page
+    assert re.search(r"\(its models at most \d+ ms waiting", page)
     assert "computed now (no cache)" in page
     assert ESSAY in html.unescape(page)
 
@@ -56,6 +56,7 @@ def test_the_chosen_model_leads_and_the_others_follow(client: TestClient) -> Non
     assert re.search(r'<option value="tiny"[^>]* selected>', page)
     assert '<th scope="row">ensemble' in page
     assert '<th scope="row">tiny' not in page
+    assert re.search(r"\(\d+ ms waiting", page)
 
 
 @pytest.mark.parametrize(
