@@ -17,11 +17,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
+from essays.settings import StoreSettings
+from essays.store import open_store
 from serving.catalogue import LocalArtifact
 from serving.desk import Desk
 from serving.routes import create_app
 from serving.tracing import TracingSettings
 from tests.made_essays import made_essay
+from tests.serving.processes import serving
 from tests.serving.traffic import wait_until
 
 CANARY = "zebracanary"
@@ -170,6 +173,36 @@ def test_nothing_is_traced_unless_asked_for(
     assert collector.bodies == []
     assert desk.tracing.here() is None
     assert not [thread for thread in threading.enumerate() if "Otel" in thread.name]
+
+
+BENTOML_TRACING = """
+services:
+  fairmark:
+    tracing:
+      exporter_type: otlp
+      sample_rate: 1.0
+      otlp: {{protocol: http, endpoint: "{endpoint}"}}
+"""
+
+
+def test_bentomls_spans_of_requests_are_not_made_even_where_its_own_tracing_is_on(bundles: Any, tmp_path: Path) -> None:
+    store = open_store(StoreSettings(url=(tmp_path / "store").as_uri()))
+    bundles.promote(store, bundles.paths["lexical"])
+    settings = tmp_path / "bentoml.yaml"
+    with collecting() as collector:
+        settings.write_text(BENTOML_TRACING.format(endpoint=collector.endpoint), "utf-8")
+        environment = {
+            "BENTOML_CONFIG": str(settings),
+            "OTEL_BSP_SCHEDULE_DELAY": "50",  # milliseconds
+            "FAIRMARK_STORE__URL": store.url,
+            "FAIRMARK_SERVICE__ARTIFACT_FOLDER": str(tmp_path / "models"),
+            "FAIRMARK_SERVICE__CACHE__STORE": "off",
+        }
+        with serving(tmp_path, environment) as service:
+            service.wait_until_ready()
+            assert service.http.post(f"/score?{CANARY}", json={**PLAIN, "model": "lexical"}).status_code == 200
+            time.sleep(0.5)  # ten times what they would take to be sent
+    assert [span.name for span in collector.spans] == []
 
 
 @pytest.mark.row(35)
