@@ -81,7 +81,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz-seconds", type=int, default=0, help="time of schemathesis; 0 asks a few times of each call"
     )
-    parser.addoption("--table-rows", type=int, default=20_000, help="rows of a long table (default: %(default)s)")
+    parser.addoption("--table-rows", type=int, default=50_000, help="rows of a long table (default: %(default)s)")
     parser.addoption("--image", help="tag of a built image whose layers are searched, as fairmark:cpu")
     parser.addoption("--soak-requests", type=int, default=600, help="requests in the soak (default: %(default)s)")
 

@@ -128,7 +128,7 @@ def test_the_index_of_decisions_lists_every_page(root: Path) -> None:
 
 
 def _helped(root: Path) -> list[str]:
-    text = subprocess.run(["make", "help"], cwd=root, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(["make", "help"], cwd=root, capture_output=True, encoding="utf-8", check=True).stdout
     return re.findall(r"^  make ([a-z-]+)", text, re.M)
 
 

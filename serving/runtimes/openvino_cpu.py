@@ -4,6 +4,10 @@ bf16 is a matter of loading the fp32 graph: OpenVINO rounds what goes into matri
 norms, sums over the residual stream and heads in fp32.
 """
 
+import locale
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,37 @@ _STEP = 16
 _VERSION = openvino.get_version().split("-")[0]
 
 
+class ProcessLocale:
+    """The process's locale, kept over compilations that run side by side.
+
+    OpenVINO sets C while it compiles, then what it found before: C again where another model was being compiled. From
+    then on Python would read and write text as ASCII.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_inside = 0
+        self._found = ""
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Whoever leaves last sets what the first found."""
+        with self._lock:
+            if not self._num_inside:
+                self._found = locale.setlocale(locale.LC_ALL)
+            self._num_inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_inside -= 1
+                if not self._num_inside:
+                    locale.setlocale(locale.LC_ALL, self._found)
+
+
+_LOCALE = ProcessLocale()
+
+
 class OpenVinoCpu:
     """One compiled graph with a stream of one thread for each lane."""
 
@@ -36,7 +71,8 @@ class OpenVinoCpu:
         """As `Runtime.open`."""
         path = folder / graph.file
         try:
-            compiled = self._core.compile_model(str(path), "CPU", self._options(graph.precision, num_lanes, folder))
+            with _LOCALE.kept():
+                compiled = self._core.compile_model(str(path), "CPU", self._options(graph.precision, num_lanes, folder))
         except Exception as error:
             raise does_not_load(path, error) from error
         require_tensors(path, _tensors(compiled.inputs), _tensors(compiled.outputs), graph)

@@ -1,8 +1,10 @@
 """Every runtime that this machine has gives the same scores, alone, in turn and from several threads."""
 
+import locale
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from serving.loading import load_and_warm
 from serving.runtimes import Runtime, Runtimes, onnxruntime_gpu
 from serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from serving.runtimes.onnxruntime_gpu import best_provider
-from serving.runtimes.openvino_cpu import OpenVinoCpu
+from serving.runtimes.openvino_cpu import OpenVinoCpu, ProcessLocale
 from tests.serving.conftest import graph as graph_of
 from tests.serving.conftest import int_input, ngram_arrays, ngram_graph, specs, token_arrays, token_graph
 
@@ -173,3 +175,22 @@ def test_a_runtime_that_is_not_there_is_refused_with_what_is(provider: str) -> N
         pytest.fail("this test is for machines without a GPU build; the GPU tests are marked gpu")
     with pytest.raises(BadParams, match=rf"service\.runtime: {provider} is not available.*CPUExecutionProvider"):
         Runtimes(provider)
+
+
+def test_models_compiled_side_by_side_leave_the_locale_as_it_was() -> None:
+    before = locale.setlocale(locale.LC_ALL)
+    assert before != "C"
+    kept, first, second = ProcessLocale(), ExitStack(), ExitStack()
+    try:
+        first.enter_context(kept.kept())
+        locale.setlocale(locale.LC_ALL, "C")  # as OpenVINO does
+        second.enter_context(kept.kept())
+        first.close()
+        # The second compilation puts back what it found.
+        locale.setlocale(locale.LC_ALL, "C")
+        second.close()
+        assert locale.setlocale(locale.LC_ALL) == before
+        with kept.kept():
+            assert locale.setlocale(locale.LC_ALL) == before
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
