@@ -5,9 +5,6 @@ norms, sums over the residual stream and heads in fp32.
 """
 
 import locale
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,37 +23,9 @@ _MASK = "attention_mask"
 _STEP = 16
 """Tokens are filled up to a multiple of this, masked: OpenVINO makes kernels for every length and keeps them."""
 _VERSION = openvino.get_version().split("-")[0]
-
-
-class ProcessLocale:
-    """The process's locale, kept over compilations that run side by side.
-
-    OpenVINO sets C while it compiles, then what it found before: C again where another model was being compiled. From
-    then on Python would read and write text as ASCII.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._num_inside = 0
-        self._found = ""
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Whoever leaves last sets what the first found."""
-        with self._lock:
-            if not self._num_inside:
-                self._found = locale.setlocale(locale.LC_ALL)
-            self._num_inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._num_inside -= 1
-                if not self._num_inside:
-                    locale.setlocale(locale.LC_ALL, self._found)
-
-
-_LOCALE = ProcessLocale()
+_LOCALE = locale.setlocale(locale.LC_ALL)
+"""The process's. OpenVINO sets C while it compiles, then what it found: C again where another model was being compiled
+beside, and from then on Python would read and write text as ASCII."""
 
 
 class OpenVinoCpu:
@@ -71,10 +40,11 @@ class OpenVinoCpu:
         """As `Runtime.open`."""
         path = folder / graph.file
         try:
-            with _LOCALE.kept():
-                compiled = self._core.compile_model(str(path), "CPU", self._options(graph.precision, num_lanes, folder))
+            compiled = self._core.compile_model(str(path), "CPU", self._options(graph.precision, num_lanes, folder))
         except Exception as error:
             raise does_not_load(path, error) from error
+        finally:
+            locale.setlocale(locale.LC_ALL, _LOCALE)
         require_tensors(path, _tensors(compiled.inputs), _tensors(compiled.outputs), graph)
         runtime = f"openvino {_VERSION} cpu {graph.precision}"
         return [OpenVinoSession(compiled.create_infer_request(), runtime, graph.precision) for _ in range(num_lanes)]

@@ -70,8 +70,8 @@ def test_memory_and_open_files_do_not_grow_with_requests(
         worker = max(psutil.Process(service.process.pid).children(), key=lambda each: each.memory_info().rss)
         started = time.monotonic()
         with closed_loop(service.port, requests(), CONCURRENCY) as traffic:
-            for wanted in range(number // NUM_SAMPLES, number + 1, number // NUM_SAMPLES):
-                while len(traffic.answers) < wanted:
+            for sample in range(1, NUM_SAMPLES + 1):
+                while len(traffic.answers) < number * sample // NUM_SAMPLES:
                     time.sleep(0.01)
                     assert service.process.poll() is None, service.log
                 samples.append((len(traffic.answers), worker.memory_full_info().uss, worker.num_fds()))
